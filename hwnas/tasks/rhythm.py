@@ -1,0 +1,85 @@
+"""Tasks `rhythm` (6 classes) and `rhythm-af` (AF against rest) on one PPG channel. Reads recordings through `datasets`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from hwnas import metrics
+from hwnas.errors import DataError
+from hwnas.tasks import datasets
+from hwnas.tasks.base import Windows
+from hwnas.tasks.synthetic import generator
+from hwnas.tasks.synthetic.parameters import RHYTHMS
+
+
+def af_score(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """AF logit minus log-sum-exp of the others, from logits (N, K) with AF last: (N,).
+
+    The log odds of AF: it orders windows as softmax does, without the ties that an int8 softmax would make.
+    """
+    wide = np.asarray(logits, dtype=np.float64)
+    return np.asarray(wide[:, -1] - logsumexp(wide[:, :-1], axis=1))
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """A rhythm task: its labels (AF last), window and metrics. `binary` joins all rhythms but AF into `rest`."""
+
+    name: str
+    labels: tuple[str, ...]
+    description: str
+    binary: bool
+    kind: Literal["classification"] = "classification"
+    rate_hz: float = 100.0
+    window_s: float = 30.0
+    primary: str = "af_auc"
+
+    def load(
+        self, path: Path | None, *, window_s: float | None, seed: int, subjects: int | None = None, windows: int | None = None
+    ) -> Windows:
+        """Recordings at `path` (any format of `datasets.RHYTHM_FORMATS`), or generated windows where it is None.
+
+        `window_s` None is the recordings' own length, and 30 s for the generator; the other arguments are the generator's.
+
+        Raises:
+            DataError: unusable recordings, a length they do not have, or sizes that do not fit together.
+        """
+        if path is None:
+            length = self.window_s if window_s is None else window_s
+            found = generator.generate(seed=seed, window_s=length, subjects=subjects, windows=windows)
+        else:
+            if subjects is not None or windows is not None:
+                raise DataError(f"{path}: numbers of subjects and windows are for the generator; recordings are read whole")
+            found = datasets.load(path, datasets.RHYTHM_FORMATS)
+            if window_s is not None and window_s != found.window_s:
+                raise DataError(f"{found.name}: windows of {found.window_s:g} s that cannot be joined; asked for {window_s:g} s")
+        return replace(found, y=(found.y == len(RHYTHMS) - 1).astype(np.int64)) if self.binary else found
+
+    def metrics(self, logits: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> dict[str, float]:
+        """`af_auc`, `accuracy`, `macro_f1`, `sensitivity_<label>` of logits (N, K).
+
+        Classes that do not occur in `y` have no sensitivity and do not count in `macro_f1`.
+
+        Raises:
+            DataError: no AF or nothing but AF, outputs that are not finite, or another number of classes.
+        """
+        if logits.ndim != 2 or logits.shape[1] != len(self.labels):
+            raise DataError(f"task {self.name}: outputs of shape {logits.shape}, expected (windows, {len(self.labels)})")
+        predicted = logits.argmax(axis=1)
+        recalls = metrics.sensitivities(predicted, y)
+        return {
+            "af_auc": metrics.roc_auc(af_score(logits), y == len(self.labels) - 1),
+            "accuracy": metrics.accuracy(predicted, y),
+            "macro_f1": metrics.macro_f1(predicted, y),
+            **{f"sensitivity_{self.labels[c]}": recall for c, recall in recalls.items()},
+        }
+
+
+RHYTHM = Rhythm("rhythm", RHYTHMS, "six rhythms from PPG: sinus, PVC, PAC, VT, SVT, AF", binary=False)
+RHYTHM_AF = Rhythm("rhythm-af", ("rest", "af"), "atrial fibrillation against every other rhythm, from PPG", binary=True)
