@@ -1,0 +1,17 @@
+"""Metrics of a student's int8 form on labelled windows. numpy; no torch, no files."""
+
+from __future__ import annotations
+
+from hwnas.quantize import reference
+from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.tasks.base import Task, Windows
+
+
+def score_int8(q: QuantGraph, windows: Windows, task: Task) -> dict[str, float]:
+    """The task's metrics of the int8 reference on `windows`; raises DataError where they do not exist."""
+    return score_outputs(q, reference.run(q, reference.quantize_input(q, windows.x)), windows, task)
+
+
+def score_outputs(q: QuantGraph, outputs: Int8, windows: Windows, task: Task) -> dict[str, float]:
+    """The task's metrics of int8 outputs (N, K) that some runtime gave for `windows`."""
+    return task.metrics(reference.dequantize_output(q, outputs), windows.y)
