@@ -84,7 +84,7 @@ def ranks(rows: Rows) -> Indices:
 
 
 def crowding(rows: Rows) -> Rows:
-    """Crowding distance of every row (same paper, III.B): infinite at the ends of each objective, 0 for rows that are not finite."""
+    """Crowding distance of every row (same paper, III.B): infinite at the ends of each objective, 0 if not finite."""
     finite = _finite(rows)
     distance = np.zeros(len(rows))
     if len(finite) <= 2:

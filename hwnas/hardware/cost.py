@@ -77,7 +77,9 @@ def assemble(graph: Graph, profile: Profile, window_s: float, cycles: int, ram: 
 def violations(cost: Cost, budget: Budget) -> dict[str, tuple[float, float]]:
     """Every limit that `cost` breaks: name -> (needed, allowed). Empty when it fits."""
     return {
-        name: (getattr(cost, name), getattr(budget, name)) for name in BUDGET_FIELDS if getattr(cost, name) > getattr(budget, name)
+        name: (getattr(cost, name), getattr(budget, name))
+        for name in BUDGET_FIELDS
+        if getattr(cost, name) > getattr(budget, name)
     }
 
 

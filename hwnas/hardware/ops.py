@@ -26,13 +26,12 @@ class OpKey(NamedTuple):
 
 def op_key(op: Op, source: Shape, shape: Shape) -> OpKey:
     """The key of an operator that reads a tensor of shape `source` and writes one of `shape`."""
-    kind = type(op)
-    if kind is Conv1d:
+    if isinstance(op, Conv1d):
         name = "pointwise" if op.kernel == 1 and op.stride == 1 else "conv1d"
         return OpKey(name, op.kernel, op.stride, source.channels, shape.channels)
-    if kind is DepthwiseConv1d:
+    if isinstance(op, DepthwiseConv1d):
         return OpKey("depthwise_conv1d", op.kernel, op.stride, source.channels, shape.channels)
-    return OpKey(_PLAIN[kind], 1, 1, source.channels, shape.channels)
+    return OpKey(_PLAIN[type(op)], 1, 1, source.channels, shape.channels)
 
 
 _PLAIN: dict[type[Op], str] = {Add: "add", GlobalAvgPool: "global_avg_pool", Dense: "dense"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Gt
 
@@ -35,7 +35,8 @@ class Budget:
         for name, value in limits.items():
             if value is not None and not value > 0:
                 raise UsageError(f"budget {name}: got {value}, must be above 0")
-        return replace(self, **{name: value for name, value in limits.items() if value is not None})
+        given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
+        return replace(self, **given)
 
 
 class Region(Model):

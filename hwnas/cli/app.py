@@ -1,0 +1,263 @@
+"""The commands of `hwnas` and their flags."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer._click.exceptions import ClickException  # typer carries its own click; its version is pinned
+
+from hwnas import __version__, space
+from hwnas.cli.display import TerminalProgress
+from hwnas.errors import HwnasError
+from hwnas.hardware import profile as profiles
+from hwnas.pipeline.progress import Progress, Silent
+
+INTERRUPTED = 130
+app = typer.Typer(
+    name="hwnas",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Hardware-aware architecture search and distillation of heart-signal models for wearables.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit the process with its code."""
+    argv = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(argv))
+
+
+def run(argv: list[str]) -> int:
+    """Run the command line `argv`; returns the exit code."""
+    try:
+        with contextlib.suppress(SystemExit):
+            code = typer.main.get_command(app).main(argv, prog_name="hwnas", standalone_mode=False)
+            return code if isinstance(code, int) else 0
+    except typer.Abort:
+        return _interrupted()
+    except KeyboardInterrupt:
+        return _interrupted()
+    except ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except HwnasError as error:
+        if "--debug" in argv:
+            raise
+        _complain(str(error))
+        return error.exit_code
+    except Exception as error:
+        if "--debug" in argv:
+            raise
+        _complain(f"this is a fault of hwnas: {type(error).__name__}: {error}; run again with --debug and report what it prints")
+        return 1
+    return 0
+
+
+def _complain(message: str) -> None:
+    print(f"hwnas: error: {message}", file=sys.stderr)
+
+
+def _interrupted() -> int:
+    _complain("interrupted; finished work is kept, continue a search with --resume")
+    return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Progress]:
+    if quiet:
+        yield Silent()
+    else:
+        with TerminalProgress(Console(stderr=True)) as display:
+            yield display
+
+
+def _emit(content: Any) -> None:
+    print(json.dumps(content, indent=1, allow_nan=False))
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Options of the whole program."""
+    if version:
+        print(f"hwnas {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def search(
+    profile: Annotated[str | None, typer.Option(help="Hardware profile; see `hwnas profiles`.")] = None,
+    task: Annotated[str | None, typer.Option(help="What to learn; see `hwnas tasks`.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of recordings; without it, the signal generator.")] = None,
+    space_name: Annotated[
+        str | None, typer.Option("--space", help="Search space, a name or a YAML file; see `hwnas spaces`.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="Teacher architecture.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Candidates to score (rejected ones are not counted).")] = None,
+    students: Annotated[int | None, typer.Option(min=1, help="Students to distil fully, at most.")] = None,
+    generation: Annotated[int | None, typer.Option(min=1, help="Candidates proposed at once.")] = None,
+    tuner: Annotated[str | None, typer.Option(help="pareto (evolution) or random.")] = None,
+    service: Annotated[str | None, typer.Option(help="local (in process) or nni (an NNI experiment).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything but the split.")] = None,
+    split_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the split by patient.")] = None,
+    window_s: Annotated[float | None, typer.Option(help="Window length in seconds.")] = None,
+    subjects: Annotated[int | None, typer.Option(min=1, help="Subjects to generate.")] = None,
+    windows: Annotated[int | None, typer.Option(min=1, help="Windows to generate.")] = None,
+    effort: Annotated[str | None, typer.Option(help="quick (seconds, for a look) or normal.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Budget preset of the profile: default, strict...")] = None,
+    max_ram_kb: Annotated[float | None, typer.Option(help="RAM limit in KB (1024 bytes).")] = None,
+    max_flash_kb: Annotated[float | None, typer.Option(help="Flash limit in KB (1024 bytes).")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Latency limit of one inference in ms.")] = None,
+    max_energy_uj: Annotated[float | None, typer.Option(help="Energy limit of one inference in uJ.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of these settings, such as a run's run.yaml; flags win over it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; default runs/TASK-PROFILE.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: the cores. Changes no result.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Search students that fit the budget, distil the best, and write a run directory."""
+    from hwnas.pipeline.search import resolve, run_search
+
+    limits = {
+        "preset": budget,
+        "max_ram_kb": max_ram_kb,
+        "max_flash_kb": max_flash_kb,
+        "max_latency_ms": max_latency_ms,
+        "max_energy_uj": max_energy_uj,
+    }
+    flags = {
+        "profile": profile,
+        "task": task,
+        "data": str(data.resolve()) if data else None,
+        "space": space_name,
+        "teacher": teacher,
+        "trials": trials,
+        "students": students,
+        "generation": generation,
+        "tuner": tuner,
+        "service": service,
+        "seed": seed,
+        "split_seed": split_seed,
+        "window_s": window_s,
+        "subjects": subjects,
+        "windows": windows,
+        "effort": effort,
+    }
+    settings = resolve(config, flags, limits)
+    root = out or Path("runs") / f"{settings.task}-{settings.profile}"
+    with _progress(quiet) as progress:
+        front = run_search(settings, root, jobs=jobs or os.cpu_count() or 1, resume=resume, progress=progress)
+    if as_json:
+        _emit(front)
+    elif not quiet:
+        from hwnas.report import terminal_table
+
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(terminal_table(front))
+        console.print(f"report: {root / 'report.html'}", highlight=False)
+
+
+@app.command()
+def evaluate(
+    student: Annotated[Path, typer.Argument(help="Folder of an exported student (runs/NAME/students/ID).")],
+    data: Annotated[Path | None, typer.Option(help="Folder of recordings; without it, the signal generator.")] = None,
+    runtime: Annotated[str, typer.Option(help="reference, tflite, onnx or emulator.")] = "reference",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the signal generator.")] = 1,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score an exported student on recordings."""
+    from hwnas.pipeline.evaluate import evaluate_student
+
+    with _progress(quiet or as_json) as progress:
+        result = evaluate_student(student, data, runtime=runtime, seed=seed, progress=progress)
+    if as_json:
+        _emit(result)
+        return
+    table = Table(
+        title=f"{student} on {result['data']} ({result['source']}), {result['windows']} windows, {result['subjects']} subjects"
+    )
+    table.add_column("metric")
+    table.add_column(f"int8, {runtime}", justify="right")
+    for name, value in result["metrics"].items():
+        table.add_row(name, f"{value:.4f}")
+    Console().print(table)
+
+
+@app.command()
+def profile(
+    profile_name: Annotated[str, typer.Option("--profile", help="Hardware profile; see `hwnas profiles`.")],
+    space_names: Annotated[list[str] | None, typer.Option("--space", help="Search spaces to cover; default: all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write; default: the profile's own table.")] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fill the lookup table of a profile with the emulator."""
+    from hwnas.pipeline.profiling import fill_table
+
+    with _progress(quiet) as progress:
+        path, rows = fill_table(profile_name, space_names or space.names(), out, progress)
+    print(f"{rows} rows written to {path}")
+
+
+@app.command("profiles")
+def list_profiles(as_json: Json = False, debug: Debug = False) -> None:
+    """List the hardware profiles."""
+    found = [profiles.read(name) for name in profiles.names()]
+    if as_json:
+        _emit([p.model_dump() for p in found])
+        return
+    table = Table("profile", "description", "budget: RAM", "flash", "latency", "energy", "presets")
+    for p in found:
+        b = p.limits()
+        limits = (f"{b.ram_bytes // 1024} KB", f"{b.flash_bytes // 1024} KB", f"{b.latency_us / 1e3:g} ms", f"{b.energy_uj:g} uJ")
+        table.add_row(p.name, p.description, *limits, ", ".join(p.presets))
+    Console().print(table)
+
+
+@app.command("spaces")
+def list_spaces(as_json: Json = False, debug: Debug = False) -> None:
+    """List the search spaces."""
+    found = {name: space.read(name) for name in space.names()}
+    if as_json:
+        _emit({name: {"size": s.size, "choices": s.choices} for name, s in found.items()})
+        return
+    table = Table("space", "family", "architectures", "description")
+    for name, s in found.items():
+        table.add_row(name, s.family, f"{s.size:.2e}", s.description)
+    Console().print(table)
+
+
+@app.command("tasks")
+def list_tasks(as_json: Json = False, debug: Debug = False) -> None:
+    """List the tasks."""
+    from hwnas.tasks import TASKS
+
+    if as_json:
+        _emit({name: {"labels": list(t.labels), "rate_hz": t.rate_hz, "window_s": t.window_s} for name, t in TASKS.items()})
+        return
+    table = Table("task", "labels", "rate", "window (generator)", "description")
+    for name, t in TASKS.items():
+        table.add_row(name, ", ".join(t.labels), f"{t.rate_hz:g} Hz", f"{t.window_s:g} s", t.description)
+    Console().print(table)

@@ -1,0 +1,76 @@
+"""Windows of a run, split by subject, with a content hash. Reads recordings; writes nothing; no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwnas.errors import lookup
+from hwnas.graph import Shape
+from hwnas.pipeline.config import RunConfig
+from hwnas.tasks import TASKS
+from hwnas.tasks.base import Split, Task, Windows, split_by_subject
+
+GENERATOR = "signal generator"
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The recordings of a run: the task they are for, all windows' content hash, and the split by subject."""
+
+    task: Task
+    split: Split
+    hash: str
+    name: str
+
+    @property
+    def window(self) -> Shape:
+        """Shape (channels, length) of one window."""
+        return Shape(*self.split.train.x.shape[1:])
+
+    @property
+    def window_s(self) -> float:
+        """Length of one window in seconds."""
+        return self.split.train.window_s
+
+    @property
+    def provenance(self) -> dict[str, object]:
+        """What the reader of a figure must know of the data behind it."""
+        parts = {"train": self.split.train, "validation": self.split.validation, "test": self.split.test}
+        counts = {name: {"windows": len(part), "subjects": len(part.subjects)} for name, part in parts.items()}
+        return {
+            "name": self.name,
+            "source": self.split.train.source,
+            "window_s": self.window_s,
+            "hash": self.hash,
+            "parts": counts,
+        }
+
+
+def task_of(name: str) -> Task:
+    """The task of that name; raises UsageError with the names there are."""
+    return lookup(TASKS, name, "task")
+
+
+def load_data(config: RunConfig) -> RunData:
+    """Load or generate the windows of a run and split them.
+
+    Raises:
+        DataError: unusable recordings, or too few subjects or classes to split.
+    """
+    task = task_of(config.task)
+    path = Path(config.data) if config.data else None
+    windows = task.load(path, window_s=config.window_s, seed=config.seed, subjects=config.subjects, windows=config.windows)
+    split = split_by_subject(windows, config.split_seed, len(task.labels))
+    return RunData(task, split, content_hash(windows), path.name if path else GENERATOR)
+
+
+def content_hash(windows: Windows) -> str:
+    """Hash of signals, labels and subjects."""
+    digest = hashlib.sha256()
+    for array in (windows.x, windows.y, np.char.encode(windows.subject, "utf-8")):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

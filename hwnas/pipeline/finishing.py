@@ -1,0 +1,195 @@
+"""Finishing a student: full distillation, int8, exported files, and the firmware benchmark. Writes `students/ID/`.
+
+A student's folder is complete when it holds `card.json`, which is written last; an unfinished one is done again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save
+
+from hwnas import memory
+from hwnas.errors import FirmwareError
+from hwnas.export import c, onnx, tflite
+from hwnas.firmware.build import build, kernel_set_hash, toolchain
+from hwnas.firmware.emulator import Emulator
+from hwnas.graph import OP_NAMES, Add, Conv1d, Dense, DepthwiseConv1d, Graph
+from hwnas.hardware.cost import Cost, assemble, operator_cycles
+from hwnas.pipeline.config import RunConfig
+from hwnas.pipeline.front import COSTS
+from hwnas.pipeline.workshop import Workshop
+from hwnas.quantize import reference, storage
+from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.resources import write_bytes, write_text
+from hwnas.student import Student
+from hwnas.teachers.cache import predict
+
+CHECK_WINDOWS = 200
+EMULATED = "emulated (modelled cycles)"
+Card = dict[str, Any]
+
+
+class StudentFinisher:
+    """Finishes students in a worker (`hwnas.search.workers.Scorer`): the figures it returns are in the card it writes."""
+
+    def __init__(self, config: RunConfig, root: Path) -> None:
+        self._config, self._root = config, root
+        self._shop: Workshop | None = None
+
+    def setup(self) -> None:
+        """Load the run."""
+        self._shop = Workshop.open(self._config, self._root)
+
+    def __call__(self, parameters: Mapping[str, Any], seed: int) -> dict[str, float]:
+        """Int8 validation metrics and `error` of the finished student; its folder is complete afterwards."""
+        shop = self._shop or Workshop.open(self._config, self._root)
+        card = finish(shop, parameters, seed)
+        metrics: dict[str, float] = card["metrics"]["validation"]
+        return {"error": 1 - metrics[shop.data.task.primary], **metrics}
+
+
+def finish(shop: Workshop, parameters: Mapping[str, Any], seed: int) -> Card:
+    """Distil, quantise, export and benchmark one student; returns its card.
+
+    Raises:
+        TrainingError, QuantizationError, ExportError, FirmwareError: the stage that failed says why; no card is written then.
+    """
+    graph = shop.gate.graph(parameters)
+    folder = shop.run.student(graph.hash)
+    if folder.exists():
+        shutil.rmtree(folder)
+    student = shop.full(graph, seed)
+    q = shop.quantise(student)
+    write_bytes(folder / "weights.safetensors", save(student.state_dict()))
+    storage.save(q, folder)
+    check = _check_windows(shop, q)
+    exports = {
+        "tflite": asdict(tflite.write(q, folder / "model.tflite", check)),
+        "onnx": asdict(onnx.write(q, folder / "model.onnx", check)),
+    }
+    bench = benchmark(shop, q, folder, check)
+    write_text(folder / "bench.json", json.dumps(bench, indent=1) + "\n")
+    card = _card(shop, parameters, seed, student, q, bench, exports)
+    write_text(folder / "card.json", json.dumps(card, indent=1, allow_nan=False) + "\n")
+    return card
+
+
+def benchmark(shop: Workshop, q: QuantGraph, folder: Path, check: Int8) -> dict[str, Any]:
+    """Export the C, build it, run the ELF in the emulator, and compare with the reference and with the prediction.
+
+    Raises:
+        FirmwareError: the program does not build or run, or one output differs from the reference.
+    """
+    graph, plan = q.graph, memory.plan(q.graph)
+    c.write(q, plan, folder / "firmware", weights_hash=storage.content_hash(q))
+    with tempfile.TemporaryDirectory(prefix="hwnas-bench-") as work:
+        elf = Path(work) / "model.elf"
+        build(folder / "firmware", elf)
+        emulator = Emulator(elf)
+        measured = emulator.measure(check[0])
+        produced = emulator.run(check)
+    expected = reference.run(q, check)
+    different = int((produced != expected).any(axis=1).sum())
+    if different or (measured.output != expected[0]).any():
+        raise FirmwareError(
+            f"{folder}: the firmware differs from the int8 reference on {different} of {len(check)} windows; report this"
+        )
+    predicted = shop.gate.cost(graph)
+    cost = assemble(
+        graph, shop.gate.profile, shop.data.window_s, measured.cycles, measured.ram_bytes, measured.flash_bytes, EMULATED
+    )
+    cycles = operator_cycles(graph, shop.gate.table)
+    operators = [
+        {"operator": OP_NAMES[type(n.op)], "kernel": kernel, "predicted_cycles": p, "emulated_cycles": e}
+        for n, p, (kernel, e) in zip(graph.nodes[1:], cycles, measured.per_operator, strict=True)
+    ]
+    return {
+        "profile": shop.config.profile,
+        "target": "Unicorn, Cortex-M4, cycle model of Arm DDI0439; not measured on a board",
+        "toolchain": toolchain(),
+        "kernel_set": kernel_set_hash(),
+        "windows": len(check),
+        "windows_source": shop.data.split.validation.source,
+        "windows_different_from_reference": different,
+        "predicted": predicted.as_dict(),
+        "emulated": cost.as_dict(),
+        "ratios": _ratios(predicted, cost),
+        "arena_bytes": plan.arena_bytes,
+        "stack_bytes": measured.stack_bytes,
+        "operators": operators,
+    }
+
+
+def summary(graph: Graph) -> str:
+    """The architecture in a line: what each convolution is."""
+    words = []
+    for node in graph.nodes[1:]:
+        op = node.op
+        if isinstance(op, Conv1d):
+            words.append(f"{'pw' if op.kernel == 1 else f'conv{op.kernel}'} {op.out_channels}" + _stride(op.stride))
+        elif isinstance(op, DepthwiseConv1d):
+            words.append(f"dw{op.kernel}" + _stride(op.stride))
+        elif isinstance(op, Add):
+            words.append("+")
+        elif isinstance(op, Dense):
+            words.append(f"dense {op.units}")
+    return " · ".join(words)
+
+
+def _stride(stride: int) -> str:
+    return f" /{stride}" if stride > 1 else ""
+
+
+def _check_windows(shop: Workshop, q: QuantGraph) -> Int8:
+    """Validation windows spread over all subjects, as the sensor would feed them: int8 (M, T, C)."""
+    x = shop.data.split.validation.x
+    chosen = np.linspace(0, len(x) - 1, min(CHECK_WINDOWS, len(x))).astype(np.int64)
+    return reference.quantize_input(q, x[chosen])
+
+
+def _ratios(predicted: Cost, emulated: Cost) -> dict[str, float]:
+    return {name: getattr(predicted, name) / getattr(emulated, name) for name in ("cycles", "ram_bytes", "flash_bytes")}
+
+
+def _card(
+    shop: Workshop,
+    parameters: Mapping[str, Any],
+    seed: int,
+    student: Student,
+    q: QuantGraph,
+    bench: dict[str, Any],
+    exports: dict[str, Any],
+) -> Card:
+    validation = shop.data.split.validation
+    predicted, emulated = bench["predicted"], bench["emulated"]
+    return {
+        "id": q.graph.hash,
+        "family": shop.gate.space.family,
+        "summary": summary(q.graph),
+        "parameters": q.graph.parameters,
+        "macs": q.graph.macs,
+        "choices": shop.gate.space.candidate(parameters).values,
+        "task": shop.data.task.name,
+        "labels": list(q.labels),
+        "rate_hz": validation.rate_hz,
+        "window_s": validation.window_s,
+        "channels": shop.data.window.channels,
+        "profile": shop.config.profile,
+        "teacher": shop.teacher.id,
+        "seed": seed,
+        "weights_hash": storage.content_hash(q),
+        "data": shop.data.provenance,
+        "cost": {n: {"predicted": predicted[n], "emulated": emulated[n]} for n in (*COSTS, "average_power_uw")},
+        "metrics": {"validation": shop.validate(q)},
+        "metrics_float": {"validation": shop.data.task.metrics(predict(student, validation.x), validation.y)},
+        "exports": exports | {"c": {"windows": bench["windows"], "share_differing": 0.0, "largest_step": 0}},
+        "folder": f"students/{q.graph.hash}",
+    }

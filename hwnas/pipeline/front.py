@@ -1,0 +1,72 @@
+"""Finished students -> the Pareto front and `front.json`. Reads students' cards; test subjects are scored here, once, last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwnas import pareto
+from hwnas.hardware.profile import BUDGET_FIELDS, Budget
+from hwnas.pareto import Objectives
+from hwnas.pipeline.data import RunData
+from hwnas.pipeline.rundir import RunDirectory, read_json
+from hwnas.quantize import storage
+from hwnas.quantize.scoring import score_int8
+
+COSTS = ("ram_bytes", "flash_bytes", "latency_us", "energy_uj")
+Card = dict[str, Any]
+
+
+def objectives(card: Card, primary: str) -> Objectives:
+    """What a finished student is judged by: its full int8 validation score and its emulated cost."""
+    cost = card["cost"]
+    emulated = {name: cost[name]["emulated"] for name in COSTS}
+    return Objectives.of({"error": 1 - card["metrics"]["validation"][primary], **emulated})
+
+
+def over_budget(card: Card, budget: Budget) -> list[str]:
+    """Limits that the student breaks as emulated."""
+    emulated = {name: pair["emulated"] for name, pair in card["cost"].items()}
+    return [name for name in BUDGET_FIELDS if emulated[name] > getattr(budget, name)]
+
+
+def freeze(cards: Sequence[Card], primary: str, budget: Budget) -> tuple[list[Card], list[Card]]:
+    """(front, fallen): students that nothing dominates and that keep the budget as emulated, by latency; and the others."""
+    fitting = [card for card in cards if not over_budget(card, budget)]
+    rows = pareto.as_rows([objectives(card, primary) for card in fitting])
+    on_front = {fitting[i]["id"] for i in pareto.front(rows)} if fitting else set()
+    ordered = sorted(cards, key=lambda card: (card["cost"]["latency_us"]["emulated"], card["id"]))
+    return [c for c in ordered if c["id"] in on_front], [c for c in ordered if c["id"] not in on_front]
+
+
+def score_test(run: RunDirectory, cards: Sequence[Card], data: RunData) -> None:
+    """Score the test subjects with the int8 form of every student of the frozen front; the result joins its card's metrics."""
+    for card in cards:
+        q = storage.load(run.root / card["folder"])
+        card["metrics"]["test"] = score_int8(q, data.split.test, data.task)
+
+
+def read_cards(run: RunDirectory, identities: Sequence[str]) -> list[Card]:
+    """The cards of finished students, in the order given."""
+    return [read_json(run.student(identity) / "card.json") for identity in identities]
+
+
+def best(cards: Sequence[Card], primary: str) -> Card | None:
+    """The student with the best validation score; None for an empty front."""
+    return max(cards, key=lambda card: card["metrics"]["validation"][primary], default=None)
+
+
+def hypervolume(points: Sequence[Objectives], budget: Budget) -> float:
+    """Hypervolume of `points`, with each objective in units of its limit and error up to 0.5 (chance): at most 1."""
+    if not points:
+        return 0.0
+    corner = np.array([0.5, budget.latency_us, budget.ram_bytes, budget.flash_bytes])
+    return pareto.hypervolume(pareto.as_rows(list(points)) / corner, np.ones(len(corner)))
+
+
+def relative(run: RunDirectory, folder: Path) -> str:
+    """`folder` as `front.json` names it."""
+    return folder.relative_to(run.root).as_posix()

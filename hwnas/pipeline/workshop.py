@@ -1,0 +1,101 @@
+"""What training a student needs, loaded once in a process: windows, the gate, the teacher's cached outputs. torch on one thread.
+
+`CandidateScorer` ranks a candidate by a short distillation; it is what search workers run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hwnas.graph import Graph
+from hwnas.pipeline.config import RunConfig
+from hwnas.pipeline.data import RunData, load_data
+from hwnas.pipeline.gate import Gate, open_gate
+from hwnas.pipeline.recipes import VIEW_STRENGTH, VIEWS, full_recipe, short_recipe
+from hwnas.pipeline.rundir import RunDirectory
+from hwnas.pipeline.teacher import teacher_logits
+from hwnas.quantize.ptq import quantize
+from hwnas.quantize.qgraph import QuantGraph
+from hwnas.quantize.scoring import score_int8
+from hwnas.student import Student
+from hwnas.teachers.augment import view
+from hwnas.teachers.card import TeacherCard, load_teacher
+from hwnas.train import Recipe, Targets, fit
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Distils, quantises and scores students of one run."""
+
+    config: RunConfig
+    run: RunDirectory
+    data: RunData
+    gate: Gate
+    teacher: TeacherCard
+    logits: NDArray[np.float32]
+
+    @staticmethod
+    def open(config: RunConfig, root: Path) -> Workshop:
+        """Load the run in `root`, whose teacher stage is done."""
+        torch.set_num_threads(1)
+        run = RunDirectory(root)
+        data = load_data(config)
+        module, card = load_teacher(run.teacher)
+        return Workshop(config, run, data, open_gate(config, data, run), card, teacher_logits(run, card, module, data))
+
+    def short(self, graph: Graph, seed: int) -> Student:
+        """A student after the short distillation, on the windows as they are."""
+        return self._distil(
+            graph, seed, short_recipe(self.config, self.teacher.distillation_temperature), self.data.split.train.x, 1
+        )
+
+    def full(self, graph: Graph, seed: int) -> Student:
+        """A student after the full distillation, on all fixed views."""
+        recipe = full_recipe(self.config, self.teacher.distillation_temperature)
+        return self._distil(graph, seed, recipe, self._views, VIEWS)
+
+    def quantise(self, student: Student) -> QuantGraph:
+        """The int8 form, with ranges from training subjects."""
+        return quantize(student, self.data.split.train.x, self.data.task.labels)
+
+    def validate(self, q: QuantGraph) -> dict[str, float]:
+        """Metrics of an int8 student on the validation subjects."""
+        return score_int8(q, self.data.split.validation, self.data.task)
+
+    @cached_property
+    def _views(self) -> NDArray[np.float32]:
+        x = self.data.split.train.x
+        return np.concatenate([view(x, number, strength=VIEW_STRENGTH, seed=0) for number in range(VIEWS)])
+
+    def _distil(self, graph: Graph, seed: int, recipe: Recipe, x: NDArray[np.float32], count: int) -> Student:
+        student = Student(graph, torch.Generator().manual_seed(seed))
+        teacher = self.logits[:count].reshape(-1, self.logits.shape[2])
+        fit(student, x, Targets(np.tile(self.data.split.train.y, count), teacher), recipe, seed=seed)
+        return student
+
+
+class CandidateScorer:
+    """Scores candidates in a search worker (`hwnas.search.workers.Scorer`): short distillation, int8, validation subjects."""
+
+    def __init__(self, config: RunConfig, root: Path) -> None:
+        self._config, self._root = config, root
+        self._shop: Workshop | None = None
+
+    def setup(self) -> None:
+        """Load the run."""
+        self._shop = Workshop.open(self._config, self._root)
+
+    def __call__(self, parameters: Mapping[str, Any], seed: int) -> dict[str, float]:
+        """Int8 validation metrics after the short distillation, and `error`, 1 minus the task's primary metric."""
+        shop = self._shop or Workshop.open(self._config, self._root)
+        student = shop.short(shop.gate.graph(parameters), seed)
+        metrics = shop.validate(shop.quantise(student))
+        return {"error": 1 - metrics[shop.data.task.primary], **metrics}

@@ -1,0 +1,88 @@
+"""The points of the Pareto scatter: what is drawn, whoever draws it. Pure.
+
+All costs of the scatter are predicted ones (every candidate has them); scores are of the int8 form on validation subjects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hwnas.report.content import COSTS, EMULATED, KINDS, NONE, Front, Trial, cost, figure, primary, score, short_score, title
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One network: `x` cost name -> shown unit, `y` its score, `before` that after the short distillation, `text` about it."""
+
+    x: dict[str, float]
+    y: float
+    before: float | None
+    text: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """All points of a run: scored after short distillation only, fully distilled and dominated, and on the front."""
+
+    scored: tuple[Point, ...]
+    fallen: tuple[Point, ...]
+    front: tuple[Point, ...]
+    teacher: float | None
+    budget: dict[str, float]
+
+    @property
+    def y_range(self) -> tuple[float, float]:
+        """Limits of the score axis, with room at both ends."""
+        points = [p for group in (self.scored, self.fallen, self.front) for p in group]
+        values = [p.y for p in points] + [p.before for p in points if p.before is not None]
+        values += [self.teacher] if self.teacher is not None else []
+        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        room = max(high - low, 0.01) * 0.12
+        return low - room, high + room
+
+
+def cloud(front: Front, trials: Sequence[Trial]) -> Cloud:
+    """The points of a run; candidates without a score or a cost are not drawn."""
+    metric = primary(front)
+    budget = front.get("budget", {})
+    teacher = (front.get("teacher") or {}).get("metrics") or {}
+    reached = teacher.get("validation", teacher).get(metric) if "test" in teacher or "validation" in teacher else None
+    return Cloud(
+        scored=_points([(t, short_score(t, metric), None) for t in trials if t.get("status") == "scored"], metric),
+        fallen=_finished(front.get("fallen", []), metric),
+        front=_finished(front.get("students", []), metric),
+        teacher=None if reached is None else float(reached),
+        budget={name: float(budget[name]) / q.divisor for name, q in COSTS.items() if budget.get(name) is not None},
+    )
+
+
+def _finished(students: Sequence[Mapping[str, Any]], metric: str) -> tuple[Point, ...]:
+    rows = [(s, score(s, "validation", metric), short_score(s, metric) if "short_validation" in s else None) for s in students]
+    points = _points(rows, metric)
+    return tuple(sorted(points, key=lambda p: p.x["latency_us"]))
+
+
+def _points(rows: Sequence[tuple[Mapping[str, Any], float | None, float | None]], metric: str) -> tuple[Point, ...]:
+    points = []
+    for row, y, before in rows:
+        x = {name: cost(row, name) for name in COSTS}
+        known = {name: value / COSTS[name].divisor for name, value in x.items() if value is not None}
+        if y is not None and len(known) == len(COSTS):
+            points.append(Point(known, y, before, _text(row, y, before, metric)))
+    return tuple(points)
+
+
+def _text(row: Mapping[str, Any], y: float, before: float | None, metric: str) -> tuple[str, ...]:
+    lines = [str(row.get("id", row.get("number", NONE))), str(row.get("summary", row.get("family", "")))]
+    lines.append(f"{title(metric)}, validation: {y:.3f}" + (f" (short distillation {before:.3f})" if before is not None else ""))
+    tested = score(row, "test", metric) if "test" in row.get("metrics", {}) else None
+    lines += [f"{title(metric)}, test: {tested:.3f}"] if tested is not None else []
+    size = {**(row.get("cost") or {}), **row}
+    lines.append(f"{figure(size.get('parameters'))} parameters, {figure(size.get('macs'))} MACs")
+    for kind, label in KINDS.items():
+        shown = [q.phrase(cost(row, name, kind)) for name, q in COSTS.items()]
+        if kind != EMULATED or cost(row, "latency_us", kind) is not None:
+            lines += [f"{label}:", "  " + ", ".join(shown)]
+    return tuple(line for line in lines if line)

@@ -1,0 +1,35 @@
+"""`front.csv`: one row a fully distilled student, stored units, predicted and emulated in columns of their own. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from hwnas.report.content import COSTS, KINDS, METRICS, Front, cost, primary, score, short_score, source
+
+
+def render(front: Front) -> str:
+    """The front, then the students that fell, as CSV text; an empty field is a figure that does not exist."""
+    first = primary(front)
+    metrics = list(dict.fromkeys([first, *METRICS]))
+    rows: list[dict[str, Any]] = []
+    for status, key in (("front", "students"), ("fallen", "fallen")):
+        for s in front.get(key, []):
+            row = {
+                "id": s["id"],
+                "status": status,
+                "family": s.get("family"),
+                "parameters": s.get("parameters"),
+                "macs": s.get("macs"),
+            }
+            row |= {f"{name}_{kind}": cost(s, name, kind) for kind in KINDS for name in COSTS}
+            row |= {f"short_validation_{first}": short_score(s, first) if "short_validation" in s else None}
+            row |= {f"{part}_{m}": score(s, part, m) for part in ("validation", "test") for m in metrics}
+            rows.append(row | {"data": source(front), "folder": s.get("folder")})
+    text = io.StringIO()
+    if rows:
+        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,28 @@
+"""Writes the report's files into a run directory, each of them whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hwnas.report import figures, markdown, page, points, table
+from hwnas.report.content import Front, Trial, primary, sections, source, title
+from hwnas.resources import write_bytes, write_text
+
+
+def write(run_dir: Path, front: Front, trials: Sequence[Trial]) -> None:
+    """Write report.md, report.html, front.csv and figures/pareto.png into `run_dir`.
+
+    Args:
+        front: the content of `front.json`.
+        trials: one row a candidate, as `from_log` makes them.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    cloud, content, metric = points.cloud(front, trials), sections(front, trials), title(primary(front))
+    heading = f"{front.get('task')} on {front.get('profile')}: {len(cloud.front)} students on the front ({source(front)} data)"
+    write_text(run_dir / "front.csv", table.render(front))
+    write_bytes(run_dir / "figures" / "pareto.png", figures.png(cloud, f"{metric} (validation, int8)", heading))
+    write_text(run_dir / "report.md", markdown.render(front, content))
+    write_text(run_dir / "report.html", page.render(front, content, cloud))

@@ -1,0 +1,109 @@
+"""A run as the report sees it: seven students, eighty candidates, every field that a front may hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+CLOCK_MHZ = 128.0
+
+
+def _cost(latency_us: float, ram: int, flash: int, *, emulated: bool) -> dict[str, dict[str, float | None]]:
+    figures = {"latency_us": latency_us, "ram_bytes": ram, "flash_bytes": flash, "energy_uj": latency_us * CLOCK_MHZ * 155e-6}
+    factors = {"latency_us": 1.012, "energy_uj": 1.012}
+    return {k: {"predicted": v, "emulated": v * factors.get(k, 0.998) if emulated else None} for k, v in figures.items()}
+
+
+def _quality(auc: float, short: float) -> dict[str, Any]:
+    def part(shift: float) -> dict[str, float]:
+        return {"af_auc": auc + shift, "accuracy": auc - 0.15 + shift, "macro_f1": auc - 0.24 + shift}
+
+    return {
+        "metrics": {"validation": part(0), "test": part(-0.011)},
+        "short_validation": {"af_auc": short, "accuracy": short - 0.2},
+    }
+
+
+def _student(number: int, latency_us: float, auc: float) -> dict[str, Any]:
+    channels = 8 + 8 * number
+    return {
+        "id": f"{number}a4c{number}e0b91f{number}",
+        "family": "mobilenet1d",
+        "parameters": 1400 * number**2,
+        "macs": int(latency_us * 60),
+        "cost": _cost(latency_us, 6000 + 4100 * number, 21_000 + 3000 * number**2, emulated=True),
+        **_quality(auc, auc - 0.012),
+        "folder": f"students/{number}",
+        "summary": f"stem {channels} k11 s4, ds {2 * channels} k5 s2, ir {2 * channels} k7 x2, head 6",
+        "exports": {
+            "tflite": {"operator_largest_step": 1, "share_differing": 0.00312, "largest_step": 1},
+            "onnx": {"operator_largest_step": 1, "share_differing": 0.00208, "largest_step": 1},
+            "c": {"operator_largest_step": 0, "share_differing": 0.0, "largest_step": 0},
+        },
+    }
+
+
+def sample_front() -> dict[str, Any]:
+    """The content of a `front.json`."""
+    latencies = (310.0, 620.0, 1180.0, 2950.0, 6100.0, 12400.0)
+    return {
+        "profile": "cortex-m4-192k",
+        "task": "rhythm",
+        "data": {"name": "signal generator", "source": "synthetic", "windows": 3600, "subjects": 60},
+        "seed": 0,
+        "budget": {"ram_bytes": 65536, "flash_bytes": 524288, "latency_us": 20000.0, "energy_uj": 1000.0},
+        "teacher": {
+            "id": "resnet18_1d-5f0c2ab1",
+            "parameters": 968_454,
+            "metrics": {"validation": {"af_auc": 0.978, "accuracy": 0.851}, "test": {"af_auc": 0.971, "accuracy": 0.842}},
+            "calibration": {
+                "temperature": 1.62,
+                "nll_before": 0.612,
+                "nll_after": 0.498,
+                "ece_before": 0.091,
+                "ece_after": 0.027,
+                "entropy_validation": {"windows": 720, "borderline": 214, "mean_bits": 0.87, "passed": True, "verdict": "passed"},
+                "distillation_temperature": 3.0,
+            },
+        },
+        "search": {
+            "proposed": 96,
+            "rejected": 48,
+            "duplicates": 3,
+            "scored": 30,
+            "failed": 1,
+            "reject_share": 0.412,
+            "seconds": 381.4,
+        },
+        "students": [_student(i + 1, latency, 0.91 + 0.0105 * i) for i, latency in enumerate(latencies)],
+        "fallen": [_student(9, 4100.0, 0.921)],
+    }
+
+
+def sample_trials() -> list[dict[str, Any]]:
+    """Rows of the trials behind that front."""
+    generator = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    for number in range(80):
+        latency = float(np.exp(generator.uniform(np.log(250), np.log(60_000))))
+        cost = {"latency_us": latency, "ram_bytes": int(7000 + latency**0.9), "flash_bytes": int(20_000 + 9 * latency)}
+        cost |= {"energy_uj": latency * 0.01984, "parameters": int(latency), "macs": int(latency * 60)}
+        over = {k: (cost[k], limit) for k, limit in (("latency_us", 20_000.0), ("ram_bytes", 24_000.0)) if cost[k] > limit}
+        auc = 0.845 + 0.022 * math.log(latency / 250) + generator.normal(0, 0.008)
+        row = {"id": f"{number:012x}", "status": "rejected" if over else "scored", "cost": cost, "violations": over}
+        rows.append(row if over else row | {"metrics": {"af_auc": auc, "accuracy": auc - 0.2}})
+    rows.append({"id": "f" * 12, "status": "failed", "cost": None, "metrics": None, "violations": {}})
+    return rows
+
+
+@pytest.fixture
+def front() -> dict[str, Any]:
+    return sample_front()
+
+
+@pytest.fixture
+def trials() -> list[dict[str, Any]]:
+    return sample_trials()
