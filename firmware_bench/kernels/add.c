@@ -2,22 +2,19 @@
 #include "hwnas_dsp.h"
 #include "hwnas_kernels.h"
 
-HWNAS_INLINE int32_t sum(int32_t a, int32_t b, const hwnas_add_params *p)
-{
-    return hwnas_shift20(p->offset + a * p->multiplier_a + b * p->multiplier_b);
-}
-
 void hwnas_add(const void *params, const int8_t *in, int8_t *out, void *aux)
 {
     const hwnas_add_params *p = params;
     const int8_t *other = aux;
-    int32_t i = 0;
-    for (; i + 4 <= p->count; i += 4, in += 4, other += 4, out += 4) {
+    int32_t m = p->multiplier_a, n = p->multiplier_b, offset = p->offset, left = p->count;
+    for (; left >= 4; left -= 4, in += 4, other += 4, out += 4) {
         uint32_t v = hwnas_load(in), w = hwnas_load(other);
-        int32_t a = sum((int8_t)v, (int8_t)w, p), b = sum((int8_t)(v >> 8), (int8_t)(w >> 8), p);
-        int32_t c = sum((int8_t)(v >> 16), (int8_t)(w >> 16), p), d = sum((int8_t)(v >> 24), (int8_t)(w >> 24), p);
-        hwnas_store(out, hwnas_pack(a, b, c, d));
+        int32_t a = offset + (int8_t)v * m + (int8_t)w * n;
+        int32_t b = offset + (int8_t)(v >> 8) * m + (int8_t)(w >> 8) * n;
+        int32_t c = offset + (int8_t)(v >> 16) * m + (int8_t)(w >> 16) * n;
+        int32_t d = offset + (int8_t)(v >> 24) * m + (int8_t)(w >> 24) * n;
+        hwnas_store(out, hwnas_pack(hwnas_shift20(a), hwnas_shift20(b), hwnas_shift20(c), hwnas_shift20(d)));
     }
-    for (; i < p->count; i++)
-        *out++ = (int8_t)sum(*in++, *other++, p);
+    for (; left; left--)
+        *out++ = (int8_t)hwnas_shift20(offset + *in++ * m + *other++ * n);
 }

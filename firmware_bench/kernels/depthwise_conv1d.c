@@ -1,122 +1,168 @@
 /* Depthwise convolution: one filter a channel.
  *
- * One channel after the other, so that its weights stay in registers. Two neighbouring samples make a pair; pairs move through
- * registers from one output to the next, so each sample is loaded once. Odd kernels of 3 to 9 taps with stride 1 or 2 take this way,
- * the others a plain loop.
+ * Four channels of two positions at a time, block of channels after block. Positions whose window crosses an end of the signal, channels
+ * beyond a multiple of four, and kernels of more than 9 taps: one position at a time, with in_zero_point for absent samples.
  *
  * Scratch: none.
- * Packed weights: for each channel 8 + 4 * ceil(kernel / 2) bytes:
- *     int32 bias; int32 multiplier; pairs of int16 weights (tap 0, tap 1), (tap 2, tap 3)...; an absent last tap is zero
+ * Packed weights: ceil(channels / 4) blocks of 32 + 8 * kernel bytes:
+ *     int32 bias[4]; for each tap int16 weight of channel 0, 2, 1, 3; int32 multiplier[4]
+ * Absent channels are zero.
  */
 #include "hwnas_dsp.h"
 #include "hwnas_kernels.h"
 
-#define PAIRS_MAX 5
-
-HWNAS_INLINE uint32_t pair_of(int32_t first, int32_t second)
+/* `count` (at most 4) channels of the position whose window starts at sample `start`; `in` and `out` are the block's first channel. */
+static void block(const hwnas_conv_params *p, const uint32_t *w, const int8_t *in, int32_t start, int8_t *out, int32_t count)
 {
-    return ((uint32_t)first & 0xFFFFu) | ((uint32_t)second << 16);
-}
-
-HWNAS_INLINE int8_t finish(const hwnas_conv_params *p, int32_t acc, int32_t multiplier)
-{
-    int32_t v = hwnas_scale(acc, multiplier, p->out_zero_point);
-    return (int8_t)(v < p->low ? p->low : v);
-}
-
-/* Sample `row` of the channel that starts at `in`; in_zero_point outside the signal. */
-HWNAS_INLINE int32_t sample(const hwnas_conv_params *p, const int8_t *in, int32_t row)
-{
-    return row >= 0 && row < p->in_length ? in[row * p->in_channels] : p->in_zero_point;
-}
-
-/* Any kernel and stride. */
-HWNAS_COLD void plain(const hwnas_conv_params *p, const int8_t *in, int8_t *out)
-{
-    const uint32_t *w = p->packed;
-    for (int32_t c = 0; c < p->in_channels; c++, in++, out++, w += 2 + ((p->kernel + 1) >> 1)) {
-        int32_t start = -p->pad_left;
-        for (int32_t i = 0; i < p->out_length; i++, start += p->stride) {
-            int32_t acc = (int32_t)w[0];
-            for (int32_t t = 0; t < p->kernel; t += 2)
-                acc = hwnas_dual_mac(pair_of(sample(p, in, start + t), sample(p, in, start + t + 1)), w[2 + (t >> 1)], acc);
-            out[i * p->in_channels] = finish(p, acc, (int32_t)w[1]);
-        }
+    int32_t acc[4] = {(int32_t)w[0], (int32_t)w[1], (int32_t)w[2], (int32_t)w[3]};
+    uint32_t padding = hwnas_spread(p->in_zero_point);
+    w += 4;
+    for (int32_t t = start; t < start + p->kernel; t++, w += 2) {
+        uint32_t v = t < 0 || t >= p->in_length ? padding : hwnas_load_bytes(in + t * p->in_channels, count);
+        acc[0] = hwnas_mac_low(hwnas_even(v), w[0], acc[0]);
+        acc[1] = hwnas_mac_low(hwnas_odd(v), w[1], acc[1]);
+        acc[2] = hwnas_mac_high(hwnas_even(v), w[0], acc[2]);
+        acc[3] = hwnas_mac_high(hwnas_odd(v), w[1], acc[3]);
     }
+    for (int i = 0; i < 4; i++)
+        acc[i] = hwnas_scale(acc[i], (int32_t)w[i], p->out_zero_point);
+    hwnas_store_bytes(out, hwnas_max4(hwnas_pack(acc[0], acc[1], acc[2], acc[3]), hwnas_spread(p->low)), count);
 }
 
-/* One step of a channel: out0 from the pairs as they are, with stride 1 also out1, one sample later. */
-HWNAS_INLINE int32_t sum(const uint32_t *pairs, const uint32_t *weights, int count, int32_t acc)
+#if defined(__ARM_FEATURE_DSP)
+
+#define TAPS_MAX 9
+
+/* What `pairs_of_block` works on: four channels at `pairs` (at least 1) times two positions, all windows inside the signal. */
+typedef struct {
+    int32_t distance, row; /* bytes between the two windows, between samples */
+    const uint32_t *weights;
+    const int8_t *in;
+    int32_t kernel, advance; /* bytes of input from one pair to the next */
+    int32_t zero_point, low;
+    int8_t *out;
+    int32_t pairs;
+} block_work;
+
+/* r0 input, r1 weights, r2-r5 sums of position 0, r6-r9 of position 1; sp as `block_work`. 19 instructions of 4 bytes each. */
+#define TAP \
+    "ldr.w r12, [r0]\n\t" \
+    "ldr.w r10, [sp]\n\t" \
+    "ldr.w r11, [r1], #8\n\t" \
+    "ldr.w r14, [r0, r10]\n\t" \
+    "sxtb16 r10, r12\n\t" \
+    "smlabb r2, r10, r11, r2\n\t" \
+    "smlatt r4, r10, r11, r4\n\t" \
+    "sxtb16 r10, r14\n\t" \
+    "smlabb r6, r10, r11, r6\n\t" \
+    "smlatt r8, r10, r11, r8\n\t" \
+    "ldr r11, [r1, #-4]\n\t" \
+    "ldr.w r10, [sp, #4]\n\t" \
+    "sxtb16 r12, r12, ror #8\n\t" \
+    "sxtb16 r14, r14, ror #8\n\t" \
+    "add.w r0, r0, r10\n\t" \
+    "smlabb r3, r12, r11, r3\n\t" \
+    "smlatt r5, r12, r11, r5\n\t" \
+    "smlabb r7, r14, r11, r7\n\t" \
+    "smlatt r9, r14, r11, r9\n\t"
+
+/* In assembly because it takes all 14 registers: compilers spill so much of it that it takes twice as long. */
+static __attribute__((naked, noinline)) void pairs_of_block(const block_work *work __attribute__((unused)))
 {
-#pragma GCC unroll 5
-    for (int i = 0; i < count; i++)
-        acc = hwnas_dual_mac(pairs[i], weights[i], acc);
-    return acc;
+    __asm__("push {r4-r11, lr}\n\t"
+            "ldm r0, {r1-r10}\n\t"
+            "rsb r5, r5, #9\n\t" /* taps left out at the front of the nine below */
+            "movs r11, #76\n\t"
+            "mul r5, r5, r11\n\t"
+            "adr.w r11, 2f\n\t"
+            "add r5, r11\n\t"
+            "orr r5, r5, #1\n\t" /* Thumb */
+            "push {r1-r10}\n" /* distance 0, row 4, weights 8, in 12, entry 16, advance 20, zero_point 24, low 28, out 32, pairs 36 */
+            "1:\n\t"
+            "ldr r1, [sp, #8]\n\t"
+            "ldr r0, [sp, #12]\n\t"
+            "ldr r10, [sp, #16]\n\t"
+            "ldm r1!, {r2-r5}\n\t"
+            "mov r6, r2\n\t"
+            "mov r7, r3\n\t"
+            "mov r8, r4\n\t"
+            "mov r9, r5\n\t"
+            "bx r10\n\t"
+            ".p2align 2\n"
+            "2:\n\t" TAP TAP TAP TAP TAP TAP TAP TAP TAP
+            "ldr r0, [sp, #24]\n\t"
+            "ldm r1!, {r10, r11, r12, lr}\n\t"
+            "smmlar r2, r2, r10, r0\n\t"
+            "smmlar r3, r3, r11, r0\n\t"
+            "smmlar r4, r4, r12, r0\n\t"
+            "smmlar r5, r5, r14, r0\n\t"
+            "smmlar r6, r6, r10, r0\n\t"
+            "smmlar r7, r7, r11, r0\n\t"
+            "smmlar r8, r8, r12, r0\n\t"
+            "smmlar r9, r9, r14, r0\n\t"
+            "ssat r2, #8, r2\n\t"
+            "ssat r3, #8, r3\n\t"
+            "ssat r4, #8, r4\n\t"
+            "ssat r5, #8, r5\n\t"
+            "ssat r6, #8, r6\n\t"
+            "ssat r7, #8, r7\n\t"
+            "ssat r8, #8, r8\n\t"
+            "ssat r9, #8, r9\n\t"
+            "bfi r2, r3, #8, #8\n\t"
+            "bfi r4, r5, #8, #8\n\t"
+            "bfi r6, r7, #8, #8\n\t"
+            "bfi r8, r9, #8, #8\n\t"
+            "pkhbt r2, r2, r4, lsl #16\n\t"
+            "pkhbt r6, r6, r8, lsl #16\n\t"
+            "ldr r0, [sp, #12]\n\t"
+            "ldr r10, [sp, #20]\n\t"
+            "ldr r5, [sp, #28]\n\t"
+            "ldr r3, [sp, #32]\n\t"
+            "ldr r4, [sp, #4]\n\t"
+            "ldr r7, [sp, #36]\n\t"
+            "ssub8 r8, r2, r5\n\t" /* sel takes the larger byte of each pair */
+            "sel r2, r2, r5\n\t"
+            "ssub8 r8, r6, r5\n\t"
+            "sel r6, r6, r5\n\t"
+            "str r2, [r3]\n\t"
+            "str r6, [r3, r4]\n\t"
+            "add r3, r3, r4, lsl #1\n\t"
+            "add r0, r10\n\t"
+            "str r3, [sp, #32]\n\t"
+            "str r0, [sp, #12]\n\t"
+            "subs r7, #1\n\t"
+            "str r7, [sp, #36]\n\t"
+            "bne.w 1b\n\t"
+            "add sp, #40\n\t"
+            "pop {r4-r11, pc}");
 }
 
-/* `taps` (odd) and `stride` (1 or 2) are constants where this is inlined. A step takes in one pair and gives 2 / stride outputs. */
-HWNAS_INLINE void filter(const hwnas_conv_params *p, const int8_t *in, int8_t *out, const int taps, const int stride)
-{
-    const int count = (taps + 1) / 2;
-    const uint32_t *w = p->packed;
-    int32_t channels = p->in_channels, first = taps - 1 - p->pad_left; /* the first row that a step takes in */
-    int32_t inside = (p->in_length - first) >> 1, steps = stride == 1 ? p->out_length >> 1 : p->out_length;
-    if (steps > inside)
-        steps = inside > 0 ? inside : 0;
-    for (int32_t c = channels; c; c--, in++, out++, w += 2 + count) {
-        uint32_t even[PAIRS_MAX], odd[PAIRS_MAX], pairs[PAIRS_MAX];
-        int32_t bias = (int32_t)w[0], multiplier = (int32_t)w[1];
-#pragma GCC unroll 5
-        for (int i = 0; i < count; i++) {
-            even[i] = w[2 + i];
-            odd[i] = (w[2 + i] << 16) | (i ? w[1 + i] >> 16 : 0u); /* the same taps, one sample later */
-        }
-#pragma GCC unroll 5
-        for (int i = 0; i < count - 1; i++)
-            pairs[i] = pair_of(sample(p, in, 2 * i - p->pad_left), sample(p, in, 2 * i + 1 - p->pad_left));
-        int8_t *o = out;
-        const int8_t *x = in + (steps ? first * channels : 0);
-        for (int32_t n = steps; n; n--, x += 2 * channels) {
-            pairs[count - 1] = pair_of(x[0], x[channels]);
-            *o = finish(p, sum(pairs, even, count, bias), multiplier);
-            o += channels;
-            if (stride == 1) {
-                *o = finish(p, sum(pairs, odd, count, bias), multiplier);
-                o += channels;
-            }
-#pragma GCC unroll 5
-            for (int i = 0; i < count - 1; i++)
-                pairs[i] = pairs[i + 1];
-        }
-        int32_t row = first + 2 * steps;
-        for (int32_t left = p->out_length - (stride == 1 ? 2 * steps : steps); left > 0; left -= 2 / stride, row += 2) {
-            pairs[count - 1] = pair_of(sample(p, in, row), sample(p, in, row + 1));
-            *o = finish(p, sum(pairs, even, count, bias), multiplier);
-            o += channels;
-            if (stride == 1 && left > 1) {
-                *o = finish(p, sum(pairs, odd, count, bias), multiplier);
-                o += channels;
-            }
-#pragma GCC unroll 5
-            for (int i = 0; i < count - 1; i++)
-                pairs[i] = pairs[i + 1];
-        }
-    }
-}
+#endif
 
 void hwnas_depthwise_conv1d(const void *params, const int8_t *in, int8_t *out, void *aux)
 {
     const hwnas_conv_params *p = params;
+    const uint32_t *w = p->packed;
+    int32_t channels = p->in_channels, stride = p->stride;
+#if defined(__ARM_FEATURE_DSP)
+    int32_t first = (p->pad_left + stride - 1) / stride; /* position whose window is inside the signal */
+    int32_t room = p->in_length - p->kernel - (first * stride - p->pad_left);
+    int32_t pairs = room < 0 || p->kernel > TAPS_MAX ? 0 : (room / stride + 1) >> 1;
+#endif
     (void)aux;
-    switch (p->stride * 16 + p->kernel) {
-    case 16 + 3: filter(p, in, out, 3, 1); break;
-    case 16 + 5: filter(p, in, out, 5, 1); break;
-    case 16 + 7: filter(p, in, out, 7, 1); break;
-    case 16 + 9: filter(p, in, out, 9, 1); break;
-    case 32 + 3: filter(p, in, out, 3, 2); break;
-    case 32 + 5: filter(p, in, out, 5, 2); break;
-    case 32 + 7: filter(p, in, out, 7, 2); break;
-    case 32 + 9: filter(p, in, out, 9, 2); break;
-    default: plain(p, in, out);
+    for (int32_t left = channels; left > 0; left -= 4, in += 4, out += 4, w += 8 + 2 * p->kernel) {
+        for (int32_t i = 0; i < p->out_length; i++) {
+#if defined(__ARM_FEATURE_DSP)
+            if (i == first && pairs && left >= 4) {
+                block_work work = {stride * channels, channels, w, in + (first * stride - p->pad_left) * channels, p->kernel,
+                                   2 * stride * channels, p->out_zero_point, (int32_t)hwnas_spread(p->low), out + first * channels, pairs};
+                pairs_of_block(&work);
+                i += 2 * pairs;
+                if (i >= p->out_length)
+                    break;
+            }
+#endif
+            block(p, w, in, i * stride - p->pad_left, out + i * channels, left);
+        }
     }
 }

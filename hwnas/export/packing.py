@@ -16,7 +16,7 @@ from hwnas.quantize.qgraph import ADD_SHIFT_BITS, QuantGraph, QuantWeights
 
 Words = NDArray[np.uint32]
 
-BLOCK = 4  # outputs that one block of packed weights serves
+BLOCK = 4  # outputs or channels that one block of packed weights serves
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,14 @@ def pack_conv(constants: QuantWeights, in_point: int) -> Words:
 
 
 def pack_depthwise(constants: QuantWeights, in_point: int) -> Words:
-    """Channels of a depthwise convolution (kernel, channels); the input zero point `in_point` goes into the bias."""
+    """Blocks of a depthwise convolution (kernel, channels); the input zero point `in_point` goes into the bias."""
     kernel, channels = constants.weights.shape
-    padded = np.zeros((channels, kernel + kernel % 2), "<i2")
-    padded[:, :kernel] = constants.weights.T
-    bias = constants.bias.astype(np.int64) - in_point * constants.weights.astype(np.int64).sum(0)
-    words: Words = np.concatenate([_words(bias), _words(constants.multiplier), padded.view("<u4")], axis=1).reshape(-1)
-    return words
+    padded = np.zeros((kernel, _up(channels)), "<i2")
+    padded[:, :channels] = constants.weights
+    # (tap, block, pair of channels, odd channel) -> even channels, then odd ones
+    split = padded.reshape(kernel, -1, 2, 2)
+    taps_of_blocks = np.ascontiguousarray(split.transpose(1, 0, 3, 2)).reshape(-1).view("<u4").reshape(split.shape[1], -1)
+    return _blocks(taps_of_blocks, constants, constants.weights.astype(np.int64).sum(0), in_point)
 
 
 def _blocks(taps: Words, constants: QuantWeights, weight_sums: NDArray[np.int64], in_point: int) -> Words:
@@ -115,12 +116,7 @@ def _blocks(taps: Words, constants: QuantWeights, weight_sums: NDArray[np.int64]
 def _fours(values: NDArray[Any]) -> Words:
     padded = np.zeros(_up(len(values)), np.int64)
     padded[: len(values)] = values
-    return _words(padded).reshape(-1, BLOCK)
-
-
-def _words(values: NDArray[Any]) -> Words:
-    """A column of 32-bit words, two's complement."""
-    return (values.astype(np.int64) & 0xFFFFFFFF).astype(np.uint32)[:, None]
+    return (padded & 0xFFFFFFFF).astype(np.uint32).reshape(-1, BLOCK)
 
 
 def _up(count: int) -> int:

@@ -21,6 +21,7 @@ from hwnas.export.c import INCLUDE, KERNELS
 from hwnas.resources import folder, write_bytes
 
 COMPILER_S = 120.0
+MESSAGE_LIMIT = 2000  # characters of the compiler's own message in an error
 
 # `-fno-builtin`: loops stay loops instead of becoming calls to memset and memcpy. `-g0`: nothing names this machine.
 TARGET_FLAGS = (
@@ -153,4 +154,5 @@ def _run(command: list[str], environment: dict[str, str], what: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FirmwareError(f"{what}: the compiler cannot run ({error}); install the package again") from error
     if done.returncode:
-        raise FirmwareError(f"{what}: the compiler failed with status {done.returncode}:\n{(done.stderr or done.stdout).strip()}")
+        message = (done.stderr or done.stdout).strip()[:MESSAGE_LIMIT]
+        raise FirmwareError(f"{what}: the compiler failed with status {done.returncode}:\n{message}")

@@ -8,24 +8,28 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hwnas.pipeline.config import RunConfig
-from hwnas.train import FULL, SHORT, TEACHER, Recipe
+from hwnas.train import FULL, SHORT, TEACHER, VIEWS, Recipe
 
-VIEWS = 2  # fixed views of each training window that the teacher answers and full distillation learns from
-VIEW_STRENGTH = 1.0
-
-
-def teacher_recipe(config: RunConfig) -> Recipe:
-    """Recipe of the teacher."""
-    return replace(TEACHER, epochs=2, windows_per_epoch=512) if config.effort == "quick" else TEACHER
+def teacher_recipe(config: RunConfig, samples: int) -> Recipe:
+    """Recipe of the teacher, for windows of `samples` samples."""
+    return _with_effort(config, TEACHER, samples)
 
 
-def short_recipe(config: RunConfig, temperature: float) -> Recipe:
+def short_recipe(config: RunConfig, samples: int, temperature: float) -> Recipe:
     """Recipe that ranks candidates."""
-    recipe = SHORT.at_temperature(temperature)
-    return replace(recipe, epochs=1, windows_per_epoch=512) if config.effort == "quick" else recipe
+    return _with_effort(config, SHORT, samples).at_temperature(temperature)
 
 
-def full_recipe(config: RunConfig, temperature: float) -> Recipe:
+def full_recipe(config: RunConfig, samples: int, temperature: float) -> Recipe:
     """Recipe of the students of the front."""
-    recipe = FULL.at_temperature(temperature)
-    return replace(recipe, epochs=1, windows_per_epoch=1024) if config.effort == "quick" else recipe
+    return _with_effort(config, FULL, samples).at_temperature(temperature)
+
+
+def views(config: RunConfig) -> int:
+    """Fixed views of each training window that the teacher answers and students learn from."""
+    return 1 if config.effort == "quick" else VIEWS
+
+
+def _with_effort(config: RunConfig, recipe: Recipe, samples: int) -> Recipe:
+    sized = recipe.at_length(samples)
+    return replace(sized, epochs=2, windows_per_epoch=256) if config.effort == "quick" else sized

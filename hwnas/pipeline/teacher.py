@@ -14,13 +14,13 @@ from hwnas.errors import RunError
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.data import RunData
 from hwnas.pipeline.progress import Progress
-from hwnas.pipeline.recipes import VIEW_STRENGTH, VIEWS, teacher_recipe
+from hwnas.pipeline.recipes import teacher_recipe, views
 from hwnas.pipeline.rundir import RunDirectory
 from hwnas.teachers import build
 from hwnas.teachers.cache import cached_logits, predict
 from hwnas.teachers.calibration import calibrate
 from hwnas.teachers.card import CARD, TeacherCard, content_id, count_parameters, load_teacher, save_teacher
-from hwnas.train import Targets, fit
+from hwnas.train import Targets, fit, keep_memory
 
 TEACHER_THREADS = 1  # more threads would make the weights depend on the machine, and gain little on networks this small
 
@@ -33,25 +33,26 @@ def ensure_teacher(config: RunConfig, data: RunData, run: RunDirectory, progress
         TrainingError: it was changed, or training diverged.
     """
     torch.set_num_threads(TEACHER_THREADS)
+    keep_memory()
     if (run.teacher / CARD).exists():
         module, card = load_teacher(run.teacher)
         if (card.name, card.data) != (config.teacher, data.hash):
             raise RunError(
                 f"{run.teacher} holds teacher '{card.name}' of data {card.data}, this run needs '{config.teacher}' of {data.hash}"
             )
-        teacher_logits(run, card, module, data)
+        teacher_logits(config, run, card, module, data)
         return card
     module = _train(config, data, run, progress)
     card = _card(config, module, data)
-    teacher_logits(run, card, module, data)
+    teacher_logits(config, run, card, module, data)
     save_teacher(run.teacher, module, card)
     (run.teacher / "checkpoint.safetensors").unlink(missing_ok=True)
     return card
 
 
-def teacher_logits(run: RunDirectory, card: TeacherCard, module: nn.Module, data: RunData) -> NDArray[np.float32]:
+def teacher_logits(config: RunConfig, run: RunDirectory, card: TeacherCard, module: nn.Module, data: RunData) -> NDArray[np.float32]:
     """Cached raw logits (views, N, K) on the fixed views of the training windows."""
-    return cached_logits(run.teacher, card.id, module, data.split.train.x, count=VIEWS, strength=VIEW_STRENGTH)
+    return cached_logits(run.teacher, card.id, module, data.split.train.x, count=views(config))
 
 
 def describe(card: TeacherCard, test: dict[str, float]) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def test_metrics(run: RunDirectory, data: RunData) -> dict[str, float]:
 
 def _train(config: RunConfig, data: RunData, run: RunDirectory, progress: Progress) -> nn.Module:
     train = data.split.train
-    recipe = teacher_recipe(config)
+    recipe = teacher_recipe(config, data.window.length)
     module = build(config.teacher, data.window.channels, len(data.task.labels), seed=config.seed)
     progress.stage(f"training the teacher {config.teacher} ({count_parameters(module):,} parameters)", recipe.epochs)
 
@@ -98,7 +99,7 @@ def _card(config: RunConfig, module: nn.Module, data: RunData) -> TeacherCard:
         labels=data.task.labels,
         data=data.hash,
         source=train.source,
-        recipe=teacher_recipe(config).to_dict(),
+        recipe=teacher_recipe(config, data.window.length).to_dict(),
         seed=config.seed,
         calibration=calibration,
         metrics={"validation": data.task.metrics(logits, validation.y)},

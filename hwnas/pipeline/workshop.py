@@ -19,16 +19,16 @@ from hwnas.graph import Graph
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.data import RunData, load_data
 from hwnas.pipeline.gate import Gate, open_gate
-from hwnas.pipeline.recipes import VIEW_STRENGTH, VIEWS, full_recipe, short_recipe
+from hwnas.pipeline.recipes import full_recipe, short_recipe, views
 from hwnas.pipeline.rundir import RunDirectory
 from hwnas.pipeline.teacher import teacher_logits
 from hwnas.quantize.ptq import quantize
 from hwnas.quantize.qgraph import QuantGraph
 from hwnas.quantize.scoring import score_int8
 from hwnas.student import Student
-from hwnas.teachers.augment import view
+from hwnas.teachers.cache import student_windows
 from hwnas.teachers.card import TeacherCard, load_teacher
-from hwnas.train import Recipe, Targets, fit
+from hwnas.train import Recipe, Targets, fit, keep_memory
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,19 @@ class Workshop:
     def open(config: RunConfig, root: Path) -> Workshop:
         """Load the run in `root`, whose teacher stage is done."""
         torch.set_num_threads(1)
+        keep_memory()
         run = RunDirectory(root)
         data = load_data(config)
         module, card = load_teacher(run.teacher)
-        return Workshop(config, run, data, open_gate(config, data, run), card, teacher_logits(run, card, module, data))
+        return Workshop(config, run, data, open_gate(config, data, run), card, teacher_logits(config, run, card, module, data))
 
     def short(self, graph: Graph, seed: int) -> Student:
-        """A student after the short distillation, on the windows as they are."""
-        return self._distil(
-            graph, seed, short_recipe(self.config, self.teacher.distillation_temperature), self.data.split.train.x, 1
-        )
+        """A student after the short distillation."""
+        return self._distil(graph, seed, short_recipe(self.config, self.data.window.length, self.teacher.distillation_temperature))
 
     def full(self, graph: Graph, seed: int) -> Student:
-        """A student after the full distillation, on all fixed views."""
-        recipe = full_recipe(self.config, self.teacher.distillation_temperature)
-        return self._distil(graph, seed, recipe, self._views, VIEWS)
+        """A student after the full distillation."""
+        return self._distil(graph, seed, full_recipe(self.config, self.data.window.length, self.teacher.distillation_temperature))
 
     def quantise(self, student: Student) -> QuantGraph:
         """The int8 form, with ranges from training subjects."""
@@ -71,14 +69,15 @@ class Workshop:
         return score_int8(q, self.data.split.validation, self.data.task)
 
     @cached_property
-    def _views(self) -> NDArray[np.float32]:
-        x = self.data.split.train.x
-        return np.concatenate([view(x, number, strength=VIEW_STRENGTH, seed=0) for number in range(VIEWS)])
+    def _lessons(self) -> tuple[NDArray[np.float32], Targets]:
+        """All fixed views of the training windows, with labels and the teacher's answers."""
+        train, count = self.data.split.train, len(self.logits)
+        return student_windows(train.x, count=count), Targets(np.tile(train.y, count), self.logits.reshape(-1, self.logits.shape[2]))
 
-    def _distil(self, graph: Graph, seed: int, recipe: Recipe, x: NDArray[np.float32], count: int) -> Student:
+    def _distil(self, graph: Graph, seed: int, recipe: Recipe) -> Student:
         student = Student(graph, torch.Generator().manual_seed(seed))
-        teacher = self.logits[:count].reshape(-1, self.logits.shape[2])
-        fit(student, x, Targets(np.tile(self.data.split.train.y, count), teacher), recipe, seed=seed)
+        x, targets = self._lessons
+        fit(student, x, targets, recipe, seed=seed)
         return student
 
 

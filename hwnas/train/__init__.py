@@ -1,6 +1,7 @@
 """Training: one loop for teacher, short and full distillation, and the recipes that the product uses."""
 
+from hwnas.train.allocator import keep_memory
 from hwnas.train.loop import FitResult, Targets, fit, seeded
 from hwnas.train.recipe import FULL, RECIPES, SHORT, TEACHER, VIEWS, Recipe
 
-__all__ = ["FULL", "RECIPES", "SHORT", "TEACHER", "VIEWS", "FitResult", "Recipe", "Targets", "fit", "seeded"]
+__all__ = ["FULL", "RECIPES", "SHORT", "TEACHER", "VIEWS", "FitResult", "Recipe", "Targets", "fit", "keep_memory", "seeded"]

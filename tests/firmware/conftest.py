@@ -27,7 +27,7 @@ def _quantized(graph: Graph, rng: np.random.Generator) -> QuantGraph:
         if isinstance(op, Add):
             multipliers[index] = (int(rng.integers(1, 1 << 21)), int(rng.integers(1, 1 << 21)))
         elif isinstance(op, GlobalAvgPool):
-            multipliers[index] = (min((1 << 31) - 1, int(rng.integers(1 << 31, 1 << 32)) // source.length),)
+            multipliers[index] = (min((1 << 31) - 1, int(rng.integers(1 << 31, 1 << 36)) // source.length),)
         else:
             units, taps = node_biases(node), op.kernel if isinstance(op, DepthwiseConv1d) else source.channels
             shape: tuple[int, ...] = (op.kernel, units) if isinstance(op, DepthwiseConv1d) else (units, source.channels)

@@ -1,0 +1,142 @@
+"""A whole search end to end: the contract of its files, determinism, resumption, and evaluation in every runtime."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from hwnas.cli.app import run
+from hwnas.hardware.profile import read
+from hwnas.search.trial_log import parse
+
+from .conftest import QUICK, SMALL
+
+
+def front_of(root: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((root / "front.json").read_text())
+    return content
+
+
+def test_front_json_keeps_its_contract(finished: Path) -> None:
+    front = front_of(finished)
+    assert {"profile", "task", "data", "seed", "budget", "teacher", "students"} <= front.keys()
+    assert {"ram_bytes", "flash_bytes", "latency_us", "energy_uj"} <= front["budget"].keys()
+    assert {"id", "parameters", "metrics"} <= front["teacher"].keys()
+    assert front["search"]["scored"] == 4 and front["students"]
+    for student in front["students"]:
+        assert {"id", "family", "parameters", "macs", "cost", "metrics", "folder"} <= student.keys()
+        for name in ("ram_bytes", "flash_bytes", "latency_us", "energy_uj"):
+            assert 0 < student["cost"][name]["emulated"] <= front["budget"][name]
+            assert student["cost"][name]["predicted"] > 0
+        for part in ("validation", "test"):
+            assert {"af_auc", "accuracy", "macro_f1"} <= student["metrics"][part].keys()
+        for name in ("graph.json", "weights.safetensors", "model.onnx", "model.tflite", "bench.json", "card.json", "firmware/model.c"):
+            assert (finished / student["folder"] / name).is_file(), name
+
+
+def test_predictions_hold_against_the_shipped_program(finished: Path) -> None:
+    for student in front_of(finished)["students"]:
+        bench = json.loads((finished / student["folder"] / "bench.json").read_text())
+        assert bench["windows_different_from_reference"] == 0
+        assert abs(bench["ratios"]["cycles"] - 1) <= 0.05
+        excess = bench["predicted"]["ram_bytes"] - bench["emulated"]["ram_bytes"]
+        assert 0 <= excess <= max(128, 0.05 * bench["emulated"]["ram_bytes"])
+        assert abs(bench["ratios"]["flash_bytes"] - 1) <= 0.05
+        assert bench["emulated"]["energy_uj"] == pytest.approx(bench["emulated"]["cycles"] * 155e-6)
+
+
+def test_report_files_are_there_and_self_contained(finished: Path) -> None:
+    for name in ("report.html", "report.md", "front.csv", "figures/pareto.png", "run.yaml", "teacher/card.json", "trials.jsonl"):
+        assert (finished / name).stat().st_size > 0, name
+    page = (finished / "report.html").read_text()
+    assert "synthetic" in page and "<script src=" not in page and "emulated (modelled cycles)" in page
+
+
+def test_the_log_tells_every_candidate(finished: Path) -> None:
+    kinds = [record["kind"] for record in parse(finished / "trials.jsonl")[0]]
+    assert kinds[0] == "header" and kinds.count("scored") == kinds.count("proposed") == 4
+
+
+def test_same_seed_same_front_whatever_the_number_of_processes(finished: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert run([*QUICK, *SMALL, "--out", str(again), "--quiet", "--jobs", "1"]) == 0
+    assert (again / "front.json").read_bytes() == (finished / "front.json").read_bytes()
+
+
+def test_a_run_yaml_gives_the_same_run_and_flags_win(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (copy / "front.json").unlink()
+    arguments = ["search", "--config", str(finished / "run.yaml"), "--out", str(copy), "--resume", "--quiet", "--json"]
+    assert run(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == front_of(finished)
+    assert run([*arguments, "--seed", "7"]) == 2
+    assert "seed was 0, now 7" in capsys.readouterr().err
+
+
+def test_killed_in_the_middle_and_resumed_it_is_the_same_run(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "killed"
+    command = [sys.executable, "-m", "hwnas", *QUICK, *SMALL, "--out", str(root), "--quiet", "--jobs", "2"]
+    process = subprocess.Popen(command)
+    children: list[psutil.Process] = []
+    while not any(r["kind"] == "scored" for r in _records(root / "trials.jsonl")):
+        assert process.poll() is None, "it ended before a trial was scored"
+        children = psutil.Process(process.pid).children(recursive=True) or children
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not psutil.wait_procs(children, timeout=10)[1], "a worker outlived its parent"
+    assert not (root / "front.json").exists()
+    log = root / "trials.jsonl"
+    log.write_bytes(log.read_bytes()[:-7])
+    subprocess.run([*command, "--resume"], check=True)
+    assert (root / "front.json").read_bytes() == (finished / "front.json").read_bytes()
+
+
+@pytest.mark.parametrize("runtime", ["reference", "tflite", "onnx", "emulator"])
+def test_evaluate(finished: Path, runtime: str, capsys: pytest.CaptureFixture[str], small_generator: None) -> None:
+    student = finished / front_of(finished)["students"][0]["folder"]
+    assert run(["evaluate", str(student), "--runtime", runtime, "--json", "--seed", "3"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["runtime"] == runtime and result["windows"] > 0 and result["subjects"] > 0
+    assert {"af_auc", "accuracy", "macro_f1"} <= result["metrics"].keys()
+
+
+@pytest.fixture
+def small_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The generator makes few windows where the command names no number."""
+    from hwnas.tasks.synthetic import generator
+
+    generate = generator.generate
+
+    def small(**arguments: Any) -> Any:
+        return generate(**{**arguments, "subjects": 12, "windows": 60})
+
+    monkeypatch.setattr(generator, "generate", small)
+
+
+def test_profile_repeats_the_shipped_table(tmp_path: Path) -> None:
+    from hwnas.hardware.table import read as read_table
+    from hwnas.firmware.profiler import Profiler
+
+    table = read_table(read("cortex-m4-192k").table_path)
+    profiler = Profiler()
+    assert profiler.overheads() == table.overheads
+    chosen = np.random.default_rng(0).choice(len(table.rows), 40, replace=False)
+    for row in (table.rows[i] for i in chosen):
+        unseen = row.in_length + 7 * row.period
+        assert profiler.profile(row.key, unseen) == (row.cycles + 7 * row.cycles_per_period, row.stack_bytes)
+
+
+def _records(log: Path) -> list[dict[str, Any]]:
+    return parse(log)[0] if log.exists() else []
