@@ -213,9 +213,7 @@ def test_damaged_text_is_refused_or_read_as_another_graph(graph: Graph, data: st
     content = json.loads(graph.to_json())
     row = data.draw(st.sampled_from(content["nodes"]))
     key = data.draw(st.sampled_from(sorted(row)))
-    row[key] = data.draw(
-        st.one_of(st.none(), st.integers(-3, 99), st.text(max_size=3), st.floats(), st.lists(st.integers(-2, 9)))
-    )
+    row[key] = data.draw(st.one_of(st.none(), st.integers(-3, 99), st.text(max_size=3), st.floats(), st.lists(st.integers(-2, 9))))
     try:
         again = Graph.from_json(json.dumps(content))
     except GraphError:

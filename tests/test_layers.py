@@ -140,9 +140,7 @@ def test_no_import_cycles() -> None:
 def test_the_reader_sees_hidden_and_relative_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The rule is only as good as its reader: one module with every form of import."""
     file = tmp_path / "probe.py"
-    file.write_text(
-        "import torch.nn as nn\nfrom . import graph\nfrom .errors import lookup\ndef f():\n    from hwnas.cli import main\n"
-    )
+    file.write_text("import torch.nn as nn\nfrom . import graph\nfrom .errors import lookup\ndef f():\n    from hwnas.cli import main\n")
     monkeypatch.setitem(MODULES, "hwnas.probe", file)
     assert all_imports("hwnas.probe") == {"torch.nn", "hwnas.graph", "hwnas.errors", "hwnas.cli"}
     assert "hwnas.cli" not in top_level_imports("hwnas.probe")

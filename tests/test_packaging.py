@@ -65,18 +65,14 @@ def test_every_dependency_is_pinned_and_locked(root: Path) -> None:
 
 def test_every_third_party_import_is_declared(root: Path) -> None:
     """What another package happens to bring along may go with its next version."""
-    declared = {
-        re.split("==", pin)[0].lower() for pin in tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
-    }
+    declared = {re.split("==", pin)[0].lower() for pin in tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]}
     owners = packages_distributions()
     for path in (root / "hwnas").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
             for top in {name.split(".")[0] for name in names} - {"hwnas", *sys.stdlib_module_names}:
-                assert declared & {d.lower() for d in owners.get(top, [])}, (
-                    f"{path.name} imports {top}: declare it in pyproject.toml"
-                )
+                assert declared & {d.lower() for d in owners.get(top, [])}, f"{path.name} imports {top}: declare it in pyproject.toml"
 
 
 def test_the_lock_names_no_place(root: Path) -> None:

@@ -40,9 +40,7 @@ def test_replaces_the_whole_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EROFS])
-def test_a_full_disk_leaves_nothing_and_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
-) -> None:
+def test_a_full_disk_leaves_nothing_and_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
     old = tmp_path / "front.json"
     resources.write_text(old, "old")
     monkeypatch.setattr(os, call, failing(code))

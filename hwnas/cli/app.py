@@ -105,9 +105,7 @@ def search(
     profile: Annotated[str | None, typer.Option(help="Hardware profile; see `hwnas profiles`.")] = None,
     task: Annotated[str | None, typer.Option(help="What to learn; see `hwnas tasks`.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of recordings; without it, the signal generator.")] = None,
-    space_name: Annotated[
-        str | None, typer.Option("--space", help="Search space, a name or a YAML file; see `hwnas spaces`.")
-    ] = None,
+    space_name: Annotated[str | None, typer.Option("--space", help="Search space, a name or a YAML file; see `hwnas spaces`.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Teacher architecture.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates to score (rejected ones are not counted).")] = None,
     students: Annotated[int | None, typer.Option(min=1, help="Students to distil fully, at most.")] = None,
@@ -125,10 +123,8 @@ def search(
     max_flash_kb: Annotated[float | None, typer.Option(help="Flash limit in KB (1024 bytes).")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Latency limit of one inference in ms.")] = None,
     max_energy_uj: Annotated[float | None, typer.Option(help="Energy limit of one inference in uJ.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML file of these settings, such as a run's run.yaml; flags win over it.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory; default runs/TASK-PROFILE.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of these settings, such as a run's run.yaml; flags win over it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; default runs/TASK-PROFILE, numbered.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: the cores. Changes no result.")] = None,
     as_json: Json = False,
@@ -136,6 +132,7 @@ def search(
     debug: Debug = False,
 ) -> None:
     """Search students that fit the budget, distil the best, and write a run directory."""
+    from hwnas.pipeline.rundir import default_root
     from hwnas.pipeline.search import resolve, run_search
 
     limits = {
@@ -164,7 +161,7 @@ def search(
         "effort": effort,
     }
     settings = resolve(config, flags, limits)
-    root = out or Path("runs") / f"{settings.task}-{settings.profile}"
+    root = out or default_root(settings, resume=resume)
     with _progress(quiet) as progress:
         front = run_search(settings, root, jobs=jobs or os.cpu_count() or 1, resume=resume, progress=progress)
     if as_json:
@@ -195,9 +192,7 @@ def evaluate(
     if as_json:
         _emit(result)
         return
-    table = Table(
-        title=f"{student} on {result['data']} ({result['source']}), {result['windows']} windows, {result['subjects']} subjects"
-    )
+    table = Table(title=f"{student} on {result['data']} ({result['source']}), {result['windows']} windows, {result['subjects']} subjects")
     table.add_column("metric")
     table.add_column(f"int8, {runtime}", justify="right")
     for name, value in result["metrics"].items():

@@ -33,9 +33,7 @@ def write(q: QuantGraph, plan: Plan, folder: Path, *, weights_hash: str) -> None
         RunError: the folder cannot be written.
     """
     if len(plan.offsets) != len(q.graph.nodes):
-        raise ExportError(
-            f"{folder}: the arena plan has {len(plan.offsets)} tensors, the student {len(q.graph.nodes)}; plan its own graph"
-        )
+        raise ExportError(f"{folder}: the arena plan has {len(plan.offsets)} tensors, the student {len(q.graph.nodes)}; plan its own graph")
     source = data_folder("firmware_bench")
     for part in (KERNELS, INCLUDE):
         for file in sorted((source / part).iterdir()):

@@ -105,9 +105,7 @@ def cache_folder() -> Path:
     try:
         return _writable(place)
     except OSError as error:
-        raise FirmwareError(
-            f"no folder for compiled kernels can be written ({error}); set XDG_CACHE_HOME to one that can"
-        ) from error
+        raise FirmwareError(f"no folder for compiled kernels can be written ({error}); set XDG_CACHE_HOME to one that can") from error
 
 
 def _writable(place: Path) -> Path:
@@ -148,9 +146,7 @@ def _zig(arguments: list[str], what: str) -> None:
 
 def _run(command: list[str], environment: dict[str, str], what: str) -> None:
     try:
-        done = subprocess.run(
-            command, env=os.environ | environment, capture_output=True, text=True, timeout=COMPILER_S, check=False
-        )
+        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=COMPILER_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise FirmwareError(f"{what}: the compiler cannot run ({error}); install the package again") from error
     if done.returncode:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hwnas.errors import FirmwareError
 from hwnas.firmware.cycles import CycleModel
 
 SIZE_BITS = 16
@@ -48,15 +49,15 @@ class BlockCounter:
 
     def hook(self) -> Callable[[object, int, int, object], None]:
         """The function to call at the start of every block; `cycles` is valid when the call has ended."""
-        special = {self._stop, *self._kernels}
+        special = set(self._kernels)
         part, last, edges = FRAME, 0, self._edges[FRAME]
 
         def block(_machine: object, address: int, size_bytes: int, _data: object) -> None:
             nonlocal part, last, edges
             current = address << SIZE_BITS | size_bytes
-            if address in special:
-                if address == self._stop:
-                    return
+            if address == self._stop:
+                return
+            if address in special and (part == FRAME or address not in self._kernels):
                 left, part = part, self._enter(address, special)
                 edges = self._edges[part]
                 self._crossings.append((left, last, part, current))
@@ -71,15 +72,19 @@ class BlockCounter:
         if address not in self._kernels:
             special.discard(address)
             return FRAME
-        back = self._link()
-        if back != self._stop:
-            special.add(back)
+        special.add(self._link())
         self.operators.append(self._kernels[address])
         self._edges[len(self.operators) - 1] = defaultdict(int)
         return len(self.operators) - 1
 
     def cycles(self, model: CycleModel) -> Call:
-        """Cycles of the call by `model`; refills belong to the part that branched, blocks to the part they are in."""
+        """Cycles of the call by `model`; refills belong to the part that branched, blocks to the part they are in.
+
+        Raises:
+            FirmwareError: no block was seen.
+        """
+        if not self._last:
+            raise FirmwareError("the emulator ran a program without showing its blocks, so its cycles are unknown")
         totals = dict.fromkeys(self._edges, 0)
         for part, edges in self._edges.items():
             for (before, block), times in edges.items():
@@ -89,9 +94,8 @@ class BlockCounter:
             refill, own = _edge(model, before, block)
             totals[left] += refill
             totals[entered] += own
-        if self._last:
-            part = self._crossings[-1][2] if self._crossings else FRAME
-            totals[part] += model.transition(*_split(self._last), self._stop)[0]
+        part = self._crossings[-1][2] if self._crossings else FRAME
+        totals[part] += model.transition(*_split(self._last), self._stop)[0]
         return Call(sum(totals.values()), tuple((name, totals[i]) for i, name in enumerate(self.operators)))
 
 

@@ -111,9 +111,7 @@ class CycleModel:
         if following == address + size_bytes:
             return 0, last
         if last.refill is None:
-            raise FirmwareError(
-                f"the program went from 0x{address:x} to 0x{following:x} without a branch: an exception was taken"
-            )
+            raise FirmwareError(f"the program went from 0x{address:x} to 0x{following:x} without a branch: an exception was taken")
         return last.refill, None
 
     def steps(self, address: int, size_bytes: int) -> tuple[Step, ...]:

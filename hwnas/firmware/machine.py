@@ -110,9 +110,10 @@ class Machine:
     def __init__(self, program: Program, extra: tuple[int, int] | None = None, limit_s: float = CALL_LIMIT_S) -> None:
         self.program = program
         self._limit_us = int(limit_s * 1e6)
+        self._counting = False
         self._model = CycleModel(program.flash, FLASH_BASE)
         self._operators = {program.symbols[name]: name for name in OPERATORS if name in program.symbols}
-        self._uc = Uc(const.UC_ARCH_ARM, const.UC_MODE_THUMB | const.UC_MODE_MCLASS)
+        self._uc: Any = Uc(const.UC_ARCH_ARM, const.UC_MODE_THUMB | const.UC_MODE_MCLASS)  # its stubs lack half of it
         self._uc.ctl_set_cpu_model(reg.UC_CPU_ARM_CORTEX_M4)
         self._uc.mem_map(FLASH_BASE, FLASH_BYTES, const.UC_PROT_READ | const.UC_PROT_EXEC)
         self._uc.mem_map(RAM_BASE, RAM_BYTES, const.UC_PROT_READ | const.UC_PROT_WRITE)
@@ -181,6 +182,9 @@ class Machine:
 
     def go(self, start: int, stop: int, *, count: bool = False) -> Call:
         """Execute from `start` until `stop` is reached; see `call`."""
+        if count != self._counting:
+            self._uc.ctl_flush_tb()  # code translated without the hook would run past it unseen
+            self._counting = count
         counter = BlockCounter(self._operators, stop, lambda: self.link)
         hook = self._uc.hook_add(const.UC_HOOK_BLOCK, counter.hook()) if count else None
         try:

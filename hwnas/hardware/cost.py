@@ -69,18 +69,12 @@ def predict(graph: Graph, plan: Plan, profile: Profile, table: LookupTable, wind
 def assemble(graph: Graph, profile: Profile, window_s: float, cycles: int, ram: int, flash: int, provenance: str) -> Cost:
     """A `Cost` from cycles and bytes, however those were found."""
     energy_uj = profile.energy_uj(cycles)
-    return Cost(
-        graph.parameters, graph.macs, flash, ram, cycles, profile.latency_us(cycles), energy_uj, energy_uj / window_s, provenance
-    )
+    return Cost(graph.parameters, graph.macs, flash, ram, cycles, profile.latency_us(cycles), energy_uj, energy_uj / window_s, provenance)
 
 
 def violations(cost: Cost, budget: Budget) -> dict[str, tuple[float, float]]:
     """Every limit that `cost` breaks: name -> (needed, allowed). Empty when it fits."""
-    return {
-        name: (getattr(cost, name), getattr(budget, name))
-        for name in BUDGET_FIELDS
-        if getattr(cost, name) > getattr(budget, name)
-    }
+    return {name: (getattr(cost, name), getattr(budget, name)) for name in BUDGET_FIELDS if getattr(cost, name) > getattr(budget, name)}
 
 
 def _operator(graph: Graph, index: int, table: LookupTable) -> tuple[int, int]:

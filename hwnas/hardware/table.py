@@ -170,14 +170,10 @@ def read(path: Path) -> LookupTable:
             elif line != ",".join(COLUMNS):
                 rows.append(_row(line.split(",")))
         except ValueError as error:
-            raise CostError(
-                f"{path}:{number}: damaged row {line!r} ({error}); fill the table again with `hwnas profile`"
-            ) from error
+            raise CostError(f"{path}:{number}: damaged row {line!r} ({error}); fill the table again with `hwnas profile`") from error
     body = text.rpartition("# crc32: ")[0]
     if provenance.pop("crc32", "") != f"{zlib.crc32(body.encode()):08x}" or set(provenance) != set(HEADER):
-        raise CostError(
-            f"{path}:{len(lines)}: the checksum does not match, the table is damaged; fill it again with `hwnas profile`"
-        )
+        raise CostError(f"{path}:{len(lines)}: the checksum does not match, the table is damaged; fill it again with `hwnas profile`")
     overheads = Overheads(*(int(provenance[name]) for name in HEADER[5:]))
     return LookupTable(provenance, tuple(rows), overheads)
 

@@ -9,7 +9,7 @@ from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, Graph, Node, Shape
 from hwnas.memory import align
 
 LAYER_BYTES = 20  # hwnas_layer: kernel, params and three tensor places
-CONV_PARAMS_BYTES, ADD_PARAMS_BYTES, POOL_PARAMS_BYTES = 40, 16, 20
+CONV_PARAMS_BYTES, ADD_PARAMS_BYTES, POOL_PARAMS_BYTES = 44, 16, 20
 BLOCK = 4  # outputs that a block of packed weights serves
 BLOCK_CONSTANTS_BYTES = 32  # four biases and four multipliers
 

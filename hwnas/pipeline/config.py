@@ -107,8 +107,7 @@ def write_run_yaml(path: Path, config: RunConfig, versions: dict[str, str], data
     }
     write_text(
         path,
-        "# What this run was made with; `hwnas search --config` on this file makes it again.\n"
-        + yaml.safe_dump(content, sort_keys=False),
+        "# What this run was made with; `hwnas search --config` on this file makes it again.\n" + yaml.safe_dump(content, sort_keys=False),
     )
 
 

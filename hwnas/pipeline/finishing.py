@@ -99,13 +99,9 @@ def benchmark(shop: Workshop, q: QuantGraph, folder: Path, check: Int8) -> dict[
     expected = reference.run(q, check)
     different = int((produced != expected).any(axis=1).sum())
     if different or (measured.output != expected[0]).any():
-        raise FirmwareError(
-            f"{folder}: the firmware differs from the int8 reference on {different} of {len(check)} windows; report this"
-        )
+        raise FirmwareError(f"{folder}: the firmware differs from the int8 reference on {different} of {len(check)} windows; report this")
     predicted = shop.gate.cost(graph)
-    cost = assemble(
-        graph, shop.gate.profile, shop.data.window_s, measured.cycles, measured.ram_bytes, measured.flash_bytes, EMULATED
-    )
+    cost = assemble(graph, shop.gate.profile, shop.data.window_s, measured.cycles, measured.ram_bytes, measured.flash_bytes, EMULATED)
     cycles = operator_cycles(graph, shop.gate.table)
     operators = [
         {"operator": OP_NAMES[type(n.op)], "kernel": kernel, "predicted_cycles": p, "emulated_cycles": e}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from hwnas.pipeline.config import RunConfig
 from hwnas.train import FULL, SHORT, TEACHER, VIEWS, Recipe
 
+
 def teacher_recipe(config: RunConfig, samples: int) -> Recipe:
     """Recipe of the teacher, for windows of `samples` samples."""
     return _with_effort(config, TEACHER, samples)

@@ -52,6 +52,18 @@ class RunDirectory:
         write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
+def default_root(config: RunConfig, *, resume: bool) -> Path:
+    """Where a run goes that names no folder: `runs/TASK-PROFILE`, with a number behind it from the second run on.
+
+    With `resume` it is the last of those that exist.
+    """
+    base, number = Path("runs") / f"{config.task}-{config.profile}", 2
+    last = free = base
+    while free.exists():
+        last, free, number = free, base.with_name(f"{base.name}-{number}"), number + 1
+    return last if resume else free
+
+
 def claim(root: Path, config: RunConfig, data_hash: str, *, resume: bool) -> RunDirectory:
     """Make `root` the directory of this run, or take it up again.
 
@@ -59,13 +71,10 @@ def claim(root: Path, config: RunConfig, data_hash: str, *, resume: bool) -> Run
         UsageError: it holds a run already and `resume` is not given, or the run it holds was made with another configuration or data.
         RunError: it cannot be created or written.
     """
+    check_free(root, resume=resume)
     run = RunDirectory(root)
     if run.run_yaml.exists():
-        if not resume:
-            raise UsageError(f"{root} already holds a run; continue it with --resume, or choose another folder with --out")
         _same_run(run, config, data_hash)
-    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UsageError(f"{root} exists and is no run of hwnas; choose another folder with --out")
     write_run_yaml(run.run_yaml, config, versions(), data_hash)
     return run
 

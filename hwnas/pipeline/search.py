@@ -72,9 +72,7 @@ def run_search(config: RunConfig, root: Path, *, jobs: int, resume: bool, progre
     seen = survey(gate, config.seed)
     run = claim(root, config, data.hash, resume=resume)
     write_table(gate.table, run.table)
-    progress.say(
-        f"{seen.reject_share:.0%} of {seen.candidates:,} random candidates are over budget on {config.profile} (predicted)"
-    )
+    progress.say(f"{seen.reject_share:.0%} of {seen.candidates:,} random candidates are over budget on {config.profile} (predicted)")
     teacher = ensure_teacher(config, data, run, progress)
     trials, stats = _search(config, run, gate, teacher, data, jobs, progress)
     cards = _finish(config, run, gate, trials, data.task.primary, jobs, progress)
@@ -150,9 +148,7 @@ def _finish(
     with WorkerPool(StudentFinisher(config, run.root), min(jobs, max(len(waiting), 1))) as pool:
         for score in pool.score(Task(t.id, t.parameters, trial_seed(config.seed, t.hash)) for t in waiting):
             if score.metrics is None:
-                raise RunError(
-                    f"{run.root}: a student could not be finished: {score.reason}; correct the cause and continue with --resume"
-                )
+                raise RunError(f"{run.root}: a student could not be finished: {score.reason}; correct the cause and continue with --resume")
             done += 1
             progress.step(done, f"last {primary} {score.metrics[primary]:.3f}")
     cards = read_cards(run, [trial.hash for trial in chosen])
@@ -178,9 +174,7 @@ def _conclude(
     front, fallen = freeze(cards, primary, limits)
     if not front:
         broken = "; ".join(f"{card['id']}: {', '.join(over_budget(card, limits))}" for card in fallen)
-        raise RunError(
-            f"{run.root}: every student is over budget as emulated ({broken}), although none is as predicted; report this"
-        )
+        raise RunError(f"{run.root}: every student is over budget as emulated ({broken}), although none is as predicted; report this")
     score_test(run, front, data)
     winner = best(front, primary)
     scored = [trial for trial in trials if trial.metrics is not None]

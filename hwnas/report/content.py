@@ -134,9 +134,7 @@ def share(value: float | None) -> str:
 def facts(front: Front) -> list[tuple[str, str]]:
     """What was run, as (name, value)."""
     budget = front.get("budget", {})
-    limits = ", ".join(
-        f"{q.name} {budget[name] / q.divisor:,g} {q.unit}" for name, q in COSTS.items() if budget.get(name) is not None
-    )
+    limits = ", ".join(f"{q.name} {budget[name] / q.divisor:,g} {q.unit}" for name, q in COSTS.items() if budget.get(name) is not None)
     rows = [
         ("profile", figure(front.get("profile"))),
         ("task", figure(front.get("task"))),
@@ -146,9 +144,7 @@ def facts(front: Front) -> list[tuple[str, str]]:
     ]
     data = front.get("data")
     if isinstance(data, Mapping):
-        rows[3:3] = [
-            (k.replace("_", " "), figure(data[k])) for k in ("windows", "subjects", "window_s") if data.get(k) is not None
-        ]
+        rows[3:3] = [(k.replace("_", " "), figure(data[k])) for k in ("windows", "subjects", "window_s") if data.get(k) is not None]
     return rows
 
 

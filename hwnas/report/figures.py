@@ -44,16 +44,12 @@ def interactive(cloud: Cloud, y_title: str) -> Any:
     figure.add_scatter(x=xs[0], y=links, mode="lines", line=thin, name="short to full distillation", hoverinfo="skip")
     figure.add_scatter(
         x=xs[1],
-        **_markers(
-            cloud.scored, "scored (short distillation)", {"color": SCORED, "size": 8, "opacity": 0.75, "symbol": "circle"}
-        ),
+        **_markers(cloud.scored, "scored (short distillation)", {"color": SCORED, "size": 8, "opacity": 0.75, "symbol": "circle"}),
     )
     open_circle = {"color": FALLEN, "size": 11, "symbol": "circle-open", "line": {"width": 2}}
     figure.add_scatter(x=xs[2], **_markers(cloud.fallen, "fully distilled, dominated", open_circle))
     figure.add_scatter(x=xs[3], **_markers(cloud.front, "Pareto front", {"color": FRONT, "size": 13, "symbol": "diamond"}))
-    figure.add_scatter(
-        x=xs[4], y=[low, high], mode="lines", line=dashed, name="budget", hovertemplate="budget: %{x:,.4~g}<extra></extra>"
-    )
+    figure.add_scatter(x=xs[4], y=[low, high], mode="lines", line=dashed, name="budget", hovertemplate="budget: %{x:,.4~g}<extra></extra>")
     if cloud.teacher is not None:
         label = {"text": f"teacher (float) {cloud.teacher:.3f}", "font": {"size": 12}}
         figure.add_hline(

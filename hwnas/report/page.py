@@ -107,9 +107,7 @@ def tiles(front: Front) -> list[tuple[str, str, str]]:
     if reached:
         size = figure(teacher.get("parameters"))
         part = "test, " if "test" in reached else ""
-        made.append(
-            (f"teacher, {title(metric)}", figure(reached.get("test", reached).get(metric)), f"{part}float, {size} parameters")
-        )
+        made.append((f"teacher, {title(metric)}", figure(reached.get("test", reached).get(metric)), f"{part}float, {size} parameters"))
     rejected = (front.get("search") or {}).get("reject_share")
     return [*made, ("random candidates over budget", share(rejected), "never trained")] if rejected is not None else made
 

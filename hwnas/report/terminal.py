@@ -30,9 +30,7 @@ def terminal_table(front: Front) -> Table:
     table.add_column("params", justify="right", no_wrap=True)
     for name, shown in kinds.items():
         for kind in shown:
-            table.add_column(
-                COSTS[name].title.replace(", ", "\n") + f"\n{'emul.' if kind == EMULATED else 'pred.'}", justify="right"
-            )
+            table.add_column(COSTS[name].title.replace(", ", "\n") + f"\n{'emul.' if kind == EMULATED else 'pred.'}", justify="right")
     for part in ("valid.", "test"):
         table.add_column(f"{title(first)}\n{part}", justify="right", style="bold", no_wrap=True)
     for s in students:

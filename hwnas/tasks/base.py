@@ -124,9 +124,7 @@ def check_compatible(windows: Windows, rate_hz: float, window_s: float, channels
             f"({round(window_s * rate_hz)} samples). Cut the recordings to that length or search a student for this one"
         )
     if windows.x.shape[1] != channels:
-        raise DataError(
-            f"{windows.name}: {windows.x.shape[1]} channels, the student reads {channels}; give it the signal it was made for"
-        )
+        raise DataError(f"{windows.name}: {windows.x.shape[1]} channels, the student reads {channels}; give it the signal it was made for")
 
 
 def split_by_subject(windows: Windows, seed: int, classes: int) -> Split:

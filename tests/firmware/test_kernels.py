@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,9 +109,7 @@ def check(q: QuantGraph, rng: np.random.Generator, host: Host, profiler: Profile
 
 
 OPS = st.one_of(
-    st.builds(
-        Conv1d, st.integers(1, 13), st.integers(1, 9), st.integers(1, 4), st.booleans()
-    ),
+    st.builds(Conv1d, st.integers(1, 13), st.integers(1, 9), st.integers(1, 4), st.booleans()),
     st.builds(Conv1d, st.sampled_from([4, 8, 16]), st.just(1), st.just(1), st.booleans()),
     st.builds(DepthwiseConv1d, st.integers(1, 11), st.integers(1, 4), st.booleans()),
     st.just(Add()),
@@ -142,9 +139,7 @@ def common_ops() -> Iterator[tuple[Op, int, int]]:
 
 
 @pytest.mark.parametrize(("op", "channels", "length"), list(common_ops()), ids=repr)
-def test_common_shapes_reach_both_ends(
-    op: Op, channels: int, length: int, host: Host, profiler: Profiler, quantized: Quantized
-) -> None:
+def test_common_shapes_reach_both_ends(op: Op, channels: int, length: int, host: Host, profiler: Profiler, quantized: Quantized) -> None:
     rng = np.random.default_rng(7)
     values = np.concatenate([check(quantized(graph_of(op, channels, length), rng), rng, host, profiler).ravel() for _ in range(4)])
     assert values.max() == 127 and len(np.unique(values)) > 8

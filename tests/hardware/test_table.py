@@ -19,7 +19,9 @@ def table() -> LookupTable:
     return LookupTable(PROVENANCE, rows, Overheads(1, 1, 1, 1, 1))
 
 
-@pytest.mark.parametrize(("length", "answer"), [(3, (70, 40)), (8, (100, 40)), (10, (125, 40)), (1000, (100 + 496 * 25, 40)), (11, (145, 44))])
+@pytest.mark.parametrize(
+    ("length", "answer"), [(3, (70, 40)), (8, (100, 40)), (10, (125, 40)), (1000, (100 + 496 * 25, 40)), (11, (145, 44))]
+)
 def test_exact_and_affine_rows(length: int, answer: tuple[int, int]) -> None:
     assert table().cost(KEY, length) == answer
 

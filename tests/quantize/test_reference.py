@@ -31,8 +31,7 @@ def naive_node(q: QuantGraph, index: int, *inputs: list[list[int]]) -> list[list
     if isinstance(op, Add):
         a, b = q.multipliers[index]
         return [
-            [clamp(zero + ((u * a + v * b + 2**19) >> 20), low) for u, v in zip(r, s, strict=True)]
-            for r, s in zip(*centred, strict=True)
+            [clamp(zero + ((u * a + v * b + 2**19) >> 20), low) for u, v in zip(r, s, strict=True)] for r, s in zip(*centred, strict=True)
         ]
     if isinstance(op, GlobalAvgPool):
         sums = [sum(column) for column in zip(*x, strict=True)]
@@ -93,10 +92,7 @@ def test_rounding_in_floating_point_equals_the_integer_rule(seed: int) -> None:
     x = np.arange(-128, 128, dtype=np.int8).reshape(-1, 1, 1)
     acc = (x[:, 0].astype(np.int64) - zero_in) * weights[:, 0] + bias
     assert (reference.run(q, x) == requantize(acc, multiplier, zero_out, -128)).all()
-    exact = [
-        [clamp(zero_out + (int(a) * int(m) + 2**31 >> 32), -128) for a, m in zip(row, multiplier, strict=True)]
-        for row in acc[::51]
-    ]
+    exact = [[clamp(zero_out + (int(a) * int(m) + 2**31 >> 32), -128) for a, m in zip(row, multiplier, strict=True)] for row in acc[::51]]
     assert requantize(acc[::51], multiplier, zero_out, -128).tolist() == exact
 
 

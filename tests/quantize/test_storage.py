@@ -98,7 +98,6 @@ def test_damage_never_goes_unseen(tmp_path: Path, name: str) -> None:
 def test_reading_a_student_needs_no_torch(tmp_path: Path) -> None:
     storage.save(sample(0), tmp_path)
     code = (
-        "import sys, pathlib; from hwnas.quantize import storage; storage.load(pathlib.Path(sys.argv[1])); "
-        "sys.exit('torch' in sys.modules)"
+        "import sys, pathlib; from hwnas.quantize import storage; storage.load(pathlib.Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)

@@ -20,9 +20,7 @@ def quiet(_: object) -> None:
     """Nobody watches."""
 
 
-def run(
-    path: Path, scorer: Any = None, *, jobs: int = 1, trials: int = 20, resume: bool = False, watch: OnEvent = quiet
-) -> Outcome:
+def run(path: Path, scorer: Any = None, *, jobs: int = 1, trials: int = 20, resume: bool = False, watch: OnEvent = quiet) -> Outcome:
     gate = GatedTuner(make("pareto", 7), toy.ToyJudge())
     gate.update_search_space(toy.space())
     with (TrialLog.resume if resume else TrialLog.create)(path, CONFIG) as log:
