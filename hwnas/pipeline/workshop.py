@@ -19,7 +19,7 @@ from hwnas.graph import Graph
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.data import RunData, load_data
 from hwnas.pipeline.gate import Gate, open_gate
-from hwnas.pipeline.recipes import full_recipe, short_recipe, views
+from hwnas.pipeline.recipes import full_recipe, short_recipe
 from hwnas.pipeline.rundir import RunDirectory
 from hwnas.pipeline.teacher import teacher_logits
 from hwnas.quantize.ptq import quantize

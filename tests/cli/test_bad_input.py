@@ -92,7 +92,7 @@ def test_recordings(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
         "missing": ["data"],
         "empty": ["MPA_"],
         "one patient": ["1 subject", "at least 3"],
-        "one class": ["at least two classes"],
+        "one class": ["all 48 windows are of class"],
         "label": ["MPA_3.mat", "0..5"],
     }.get(kind, ["MPA_3.mat"])
     root = tmp_path / "run"

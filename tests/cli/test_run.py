@@ -126,8 +126,8 @@ def small_generator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_profile_repeats_the_shipped_table(tmp_path: Path) -> None:
-    from hwnas.hardware.table import read as read_table
     from hwnas.firmware.profiler import Profiler
+    from hwnas.hardware.table import read as read_table
 
     table = read_table(read("cortex-m4-192k").table_path)
     profiler = Profiler()
