@@ -8,12 +8,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hwnas.pipeline.config import RunConfig
-from hwnas.train import FULL, SHORT, TEACHER, VIEWS, Recipe
+from hwnas.train import FULL, PRETRAIN, SHORT, TEACHER, VIEWS, Recipe
 
 
 def teacher_recipe(config: RunConfig, samples: int) -> Recipe:
     """Recipe of the teacher, for windows of `samples` samples."""
     return _with_effort(config, TEACHER, samples)
+
+
+def pretrain_recipe(config: RunConfig, samples: int) -> Recipe:
+    """Recipe of a teacher's first training, on generated windows."""
+    return _with_effort(config, PRETRAIN, samples)
 
 
 def short_recipe(config: RunConfig, samples: int, temperature: float) -> Recipe:

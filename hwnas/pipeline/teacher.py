@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,19 @@ from hwnas.errors import RunError
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.data import RunData
 from hwnas.pipeline.progress import Progress
-from hwnas.pipeline.recipes import teacher_recipe, views
+from hwnas.pipeline.recipes import pretrain_recipe, teacher_recipe, views
 from hwnas.pipeline.rundir import RunDirectory
+from hwnas.tasks.base import Windows
 from hwnas.teachers import build
 from hwnas.teachers.cache import cached_logits, predict
 from hwnas.teachers.calibration import calibrate
 from hwnas.teachers.card import CARD, TeacherCard, content_id, count_parameters, load_teacher, save_teacher
-from hwnas.train import Targets, fit, keep_memory
+from hwnas.train import Recipe, Targets, fit, keep_memory
 
 TEACHER_THREADS = 1  # more threads would make the weights depend on the machine, and gain little on networks this small
+
+PRETRAIN_SUBJECTS, PRETRAIN_WINDOWS = 120, 12_000
+CHECKPOINTS = ("pretraining.safetensors", "training.safetensors")
 
 
 def ensure_teacher(config: RunConfig, data: RunData, run: RunDirectory, progress: Progress) -> TeacherCard:
@@ -46,7 +50,8 @@ def ensure_teacher(config: RunConfig, data: RunData, run: RunDirectory, progress
     card = _card(config, module, data)
     teacher_logits(config, run, card, module, data)
     save_teacher(run.teacher, module, card)
-    (run.teacher / "checkpoint.safetensors").unlink(missing_ok=True)
+    for name in CHECKPOINTS:
+        (run.teacher / name).unlink(missing_ok=True)
     return card
 
 
@@ -73,18 +78,44 @@ def test_metrics(run: RunDirectory, data: RunData) -> dict[str, float]:
     return data.task.metrics(predict(module, data.split.test.x), data.split.test.y)
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """One training of the teacher: what is said of it, its checkpoint's name, its recipe and where its windows come from."""
+
+    title: str
+    checkpoint: str
+    recipe: Recipe
+    generated: bool = False
+
+
+def _stages(config: RunConfig, data: RunData) -> list[_Stage]:
+    """The trainings of a teacher, in order. For real recordings the first is on generated windows: recordings have few patients,
+    the generator as many as it is asked for, and what a network learns of intervals from it carries over."""
+    samples = data.window.length
+    stages = [_Stage(f"training the teacher {config.teacher}", CHECKPOINTS[1], teacher_recipe(config, samples))]
+    if data.split.train.source == "real":
+        title = f"pre-training the teacher {config.teacher} on generated windows"
+        stages.insert(0, _Stage(title, CHECKPOINTS[0], pretrain_recipe(config, samples), generated=True))
+    return stages
+
+
 def _train(config: RunConfig, data: RunData, run: RunDirectory, progress: Progress) -> nn.Module:
-    train = data.split.train
-    recipe = teacher_recipe(config, data.window.length)
     module = build(config.teacher, data.window.channels, len(data.task.labels), seed=config.seed)
-    progress.stage(f"training the teacher {config.teacher} ({count_parameters(module):,} parameters)", recipe.epochs)
+    size = count_parameters(module)
+    for stage in _stages(config, data):
+        windows = _generated(config, data) if stage.generated else data.split.train
+        progress.stage(f"{stage.title} ({size:,} parameters)", stage.recipe.epochs)
 
-    def on_epoch(done: int, _: int, loss: float) -> None:
-        progress.step(done, f"loss {loss:.3f}")
+        def on_epoch(done: int, _: int, loss: float) -> None:
+            progress.step(done, f"loss {loss:.3f}")
 
-    checkpoint = run.teacher / "checkpoint.safetensors"
-    fit(module, train.x, Targets(train.y), recipe, seed=config.seed, on_epoch=on_epoch, checkpoint=checkpoint)
+        checkpoint = run.teacher / stage.checkpoint
+        fit(module, windows.x, Targets(windows.y), stage.recipe, seed=config.seed, on_epoch=on_epoch, checkpoint=checkpoint)
     return module
+
+
+def _generated(config: RunConfig, data: RunData) -> Windows:
+    return data.task.load(None, window_s=data.window_s, seed=config.seed, subjects=PRETRAIN_SUBJECTS, windows=PRETRAIN_WINDOWS)
 
 
 def _card(config: RunConfig, module: nn.Module, data: RunData) -> TeacherCard:
@@ -99,7 +130,7 @@ def _card(config: RunConfig, module: nn.Module, data: RunData) -> TeacherCard:
         labels=data.task.labels,
         data=data.hash,
         source=train.source,
-        recipe=teacher_recipe(config, data.window.length).to_dict(),
+        recipe={stage.recipe.name: stage.recipe.to_dict() for stage in _stages(config, data)},
         seed=config.seed,
         calibration=calibration,
         metrics={"validation": data.task.metrics(logits, validation.y)},

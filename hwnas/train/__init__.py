@@ -2,6 +2,6 @@
 
 from hwnas.train.allocator import keep_memory
 from hwnas.train.loop import FitResult, Targets, fit, seeded
-from hwnas.train.recipe import FULL, RECIPES, SHORT, TEACHER, VIEWS, Recipe
+from hwnas.train.recipe import FULL, PRETRAIN, RECIPES, SHORT, TEACHER, VIEWS, Recipe
 
-__all__ = ["FULL", "RECIPES", "SHORT", "TEACHER", "VIEWS", "FitResult", "Recipe", "Targets", "fit", "keep_memory", "seeded"]
+__all__ = ["FULL", "PRETRAIN", "RECIPES", "SHORT", "TEACHER", "VIEWS", "FitResult", "Recipe", "Targets", "fit", "keep_memory", "seeded"]

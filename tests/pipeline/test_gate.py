@@ -1,0 +1,141 @@
+"""The gate on the shipped table: identity, verdicts, and what it says of a budget before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwnas import space
+from hwnas.errors import BudgetError, ConfigError
+from hwnas.graph import Shape
+from hwnas.hardware import profile, table
+from hwnas.hardware.profile import BUDGET_FIELDS
+from hwnas.hardware.table import LookupTable
+from hwnas.pipeline.config import RunConfig
+from hwnas.pipeline.data import RunData
+from hwnas.pipeline.gate import Gate, open_gate, survey
+from hwnas.pipeline.rundir import RunDirectory
+from hwnas.tasks import TASKS, Split, Windows
+
+SPACE = space.read("mobilenet1d")
+PROFILE = profile.read("cortex-m4-192k")
+TABLE = table.read(PROFILE.table_path)
+RATE_HZ = 100.0
+
+
+def gate_for(window_s: float = 10.0, **limits: float) -> Gate:
+    budget = PROFILE.limits().override(**limits)
+    return Gate(SPACE, Shape(1, round(window_s * RATE_HZ)), 6, window_s, PROFILE, TABLE, budget)
+
+
+def drawn(rng: np.random.Generator, **fixed: int) -> dict[str, int]:
+    return {name: int(rng.choice(values)) for name, values in SPACE.choices.items()} | fixed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_inactive_choices_change_nothing(seed: int) -> None:
+    rng, gate = np.random.default_rng(seed), gate_for()
+    chosen = drawn(rng, blocks=2)
+    verdict = gate.judge(chosen)
+    others = drawn(rng)
+    inactive = {name: others[name] for name in chosen if name[:6] in ("block3", "block4", "block5", "block6")}
+    assert len(inactive) == 16
+    assert gate.judge(chosen | inactive) == verdict
+    assert gate.judge({name: value for name, value in chosen.items() if name not in inactive}) == verdict
+
+
+@pytest.mark.parametrize("name", ["stem_channels", "stem_kernel", "stem_stride", "blocks", "block2_channels", "block2_kernel"])
+def test_active_choices_change_the_identity(name: str) -> None:
+    gate, least = gate_for(), {n: values[0] for n, values in SPACE.choices.items()}
+    hashes = {gate.judge(least | {name: value}).hash for value in SPACE.choices[name]}
+    assert len(hashes) == len(SPACE.choices[name])
+
+
+@pytest.mark.parametrize("change", [{"stem_kernel": 8}, {"blocks": 7}, {"block7_kernel": 3}, {"stem_channels": None}])
+def test_parameters_outside_the_space_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        gate_for().judge(drawn(np.random.default_rng(0)) | change)
+
+
+def test_violations_are_exactly_the_limits_below_the_cost() -> None:
+    rng = np.random.default_rng(3)
+    gate = gate_for(30.0)
+    seen: set[str] = set()
+    for _ in range(200):
+        verdict = gate.judge(drawn(rng))
+        over = {name for name in BUDGET_FIELDS if verdict.cost[name] > getattr(gate.budget, name)}
+        assert set(verdict.violations) == over
+        assert all(verdict.violations[name] == (verdict.cost[name], getattr(gate.budget, name)) for name in over)
+        seen |= over
+    assert {"ram_bytes", "latency_us"} <= seen
+
+
+@pytest.mark.parametrize("window_s", [10.0, 30.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_default_budget_rejects_some_and_keeps_some(window_s: float, seed: int) -> None:
+    assert 0.2 <= survey(gate_for(window_s), seed, 400).reject_share <= 0.8
+
+
+def test_a_survey_counts_what_the_gate_says_and_repeats() -> None:
+    gate = gate_for(30.0)
+    found = survey(gate, 5, 300)
+    assert found == survey(gate, 5, 300) != survey(gate, 6, 300)
+    assert found.reject_share == found.rejected / 300
+    assert survey(replace(gate, budget=gate.budget.override(**dict.fromkeys(BUDGET_FIELDS, 1e12))), 5, 300).rejected == 0
+
+
+@pytest.mark.parametrize("window_s", [10.0, 30.0])
+def test_no_candidate_needs_less_than_the_smallest_of_a_survey(window_s: float) -> None:
+    gate = gate_for(window_s)
+    smallest = survey(gate, 0, 10).smallest
+    rng = np.random.default_rng(1)
+    for number in range(600):
+        chosen = drawn(rng)
+        if number % 2:
+            chosen |= {"blocks": 2, "stem_channels": 4, "block1_channels": 8, "block2_channels": 8}
+        cost = gate.judge(chosen).cost
+        assert all(cost[name] >= least for name, least in smallest.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "allowed"), [("ram_bytes", 1024, "1,024"), ("latency_us", 100.0, "100"), ("flash_bytes", 5000, "5,000")]
+)
+def test_an_impossible_budget_names_the_smallest_need(name: str, limit: float, allowed: str) -> None:
+    need = survey(gate_for(), 0, 10).smallest[name]
+    with pytest.raises(BudgetError) as caught:
+        survey(gate_for(**{name: limit}), 0, 100)
+    message = str(caught.value)
+    assert f"{name} {need:,.0f} (allowed {allowed})" in message
+    assert "'mobilenet1d'" in message and "cortex-m4-192k" in message and "--window-s, now 10 s" in message
+    assert not any(other in message for other in BUDGET_FIELDS if other != name)
+
+
+def test_one_candidate_that_fits_is_enough() -> None:
+    smallest = survey(gate_for(), 0, 10).smallest
+    found = survey(gate_for(ram_bytes=smallest["ram_bytes"], flash_bytes=smallest["flash_bytes"]), 0, 100)
+    assert found.rejected >= 99
+
+
+def run_data(samples: int) -> RunData:
+    x = np.zeros((2, 1, samples), np.float32)
+    part = Windows(x, np.array([0, 5]), np.array(["a", "b"]), RATE_HZ, "synthetic", "none")
+    return RunData(TASKS["rhythm"], Split(part, part, part), "hash", "none")
+
+
+def test_a_run_opens_its_own_gate(tmp_path: Path) -> None:
+    config, data, run = (
+        RunConfig.model_validate({"profile": PROFILE.name, "budget": {"max_ram_kb": 8}}),
+        run_data(1500),
+        RunDirectory(tmp_path),
+    )
+    gate = open_gate(config, data, run)
+    assert (gate.window, gate.outputs, gate.window_s) == (Shape(1, 1500), 6, 15.0)
+    assert gate.budget == PROFILE.limits().override(ram_bytes=8192)
+    assert gate.table.rows == TABLE.rows
+    table.write(LookupTable(TABLE.provenance, TABLE.rows[:5], TABLE.overheads), run.table)
+    assert set(open_gate(config, data, run).table.rows) == set(TABLE.rows[:5])
+    assert open_gate(config, data).table.rows == TABLE.rows

@@ -1,0 +1,153 @@
+"""`run.yaml` there and back, flags over files, limits in the profile's units, and refusals of broken files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hwnas.errors import ConfigError, UsageError
+from hwnas.pipeline.config import BudgetConfig, RunConfig, fingerprint, read_run_yaml, write_run_yaml
+from hwnas.pipeline.search import resolve
+
+PROFILE = "cortex-m4-192k"
+EVERYTHING: dict[str, Any] = {
+    "profile": PROFILE,
+    "task": "rhythm-af",
+    "data": "/recordings/Übung 3: #1",
+    "window_s": 12.5,
+    "subjects": 17,
+    "windows": 333,
+    "space": "mobilenet1d",
+    "teacher": "resnet34_1d",
+    "tuner": "random",
+    "service": "nni",
+    "trials": 5,
+    "generation": 3,
+    "students": 2,
+    "seed": 11,
+    "split_seed": 12,
+    "effort": "quick",
+    "budget": {"preset": "strict", "max_ram_kb": 20.5, "max_flash_kb": 300.0, "max_latency_ms": 1e-3, "max_energy_uj": 1e7},
+}
+
+
+def config(**values: Any) -> RunConfig:
+    return RunConfig.model_validate({"profile": PROFILE, **values})
+
+
+def written(path: Path, run: RunConfig) -> Path:
+    write_run_yaml(path, run, {"torch": "1"}, "d0")
+    return path
+
+
+@pytest.mark.parametrize("values", [EVERYTHING, {"profile": PROFILE}])
+def test_run_yaml_round_trip(tmp_path: Path, values: dict[str, Any]) -> None:
+    run = RunConfig.model_validate(values)
+    path = written(tmp_path / "run.yaml", run)
+    again, before = read_run_yaml(path)
+    assert RunConfig.model_validate(again) == run
+    assert before == fingerprint(run, "d0")
+    assert resolve(path, {}, {}) == run
+    content = yaml.safe_load(path.read_text())
+    assert set(content) == {"config", "fingerprint", "hwnas", "versions"} and content["versions"] == {"torch": "1"}
+
+
+def test_every_field_stands_in_run_yaml(tmp_path: Path) -> None:
+    assert set(EVERYTHING) == set(RunConfig.model_fields)
+    assert set(read_run_yaml(written(tmp_path / "run.yaml", config()))[0]) == set(RunConfig.model_fields)
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "run.yaml", RunConfig.model_validate(EVERYTHING))
+    flags = {"seed": 0, "task": "rhythm", "trials": None, "window_s": None}
+    limits = {"preset": None, "max_ram_kb": 7.0, "max_latency_ms": None}
+    run = resolve(path, flags, limits)
+    assert (run.seed, run.task) == (0, "rhythm")
+    assert run.budget == BudgetConfig(**{**EVERYTHING["budget"], "max_ram_kb": 7.0})
+    assert run.model_copy(update={"seed": 11, "task": "rhythm-af", "budget": BudgetConfig(**EVERYTHING["budget"])}) == RunConfig(
+        **EVERYTHING
+    )
+
+
+def test_a_plain_file_of_fields_needs_no_profile_where_a_flag_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("trials: 3\nbudget: {max_latency_ms: 2}\n")
+    assert resolve(path, {"profile": PROFILE}, {"max_ram_kb": 16.0}) == config(trials=3, budget={"max_latency_ms": 2, "max_ram_kb": 16.0})
+    with pytest.raises(UsageError, match=r"no hardware profile given.*--profile"):
+        resolve(path, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"task": "rythm"}, "Did you mean 'rhythm'"),
+        ({"teacher": "resnet18"}, "Did you mean 'resnet18_1d'"),
+        ({"space": "mobilenet"}, "Did you mean 'mobilenet1d'"),
+        ({"profile": "cortex"}, "unknown hardware profile 'cortex'"),
+        ({"tuner": "best"}, "'tuner'.*got 'best'"),
+        ({"seed": -1}, "'seed'.*got -1"),
+    ],
+)
+def test_what_does_not_exist_is_refused_before_anything_is_read(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve(None, {"profile": PROFILE, **flags}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trails: 3", "'trails': unknown key.*Did you mean 'trials'"),
+        ("budget: {max_ram: 3}", r"'budget\.max_ram': unknown key.*Did you mean 'max_ram_kb'"),
+        ("budget: 3", "'budget'.*got 3"),
+        ("trials: '3'", "'trials'.*got '3'"),
+        ("- trials", "expected a mapping"),
+        ("config: text", "config"),
+        ("config:", "config"),
+        ("config: {seed: 1}\nfingerprint: 3", "fingerprint"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve(path, {"profile": PROFILE}, {})
+    assert str(path) in str(caught.value)
+
+
+def test_limits_are_scaled_into_the_units_of_the_profile() -> None:
+    run = config(budget={"preset": "strict", "max_ram_kb": 20.5, "max_flash_kb": 300, "max_latency_ms": 2.5, "max_energy_uj": 40})
+    assert (run.limits.ram_bytes, run.limits.flash_bytes) == (20_992, 307_200)
+    assert (run.limits.latency_us, run.limits.energy_uj) == (2500.0, 40)
+    assert run.limits.average_power_uw == config().limits.average_power_uw
+    assert config(budget={"preset": "strict"}).limits == config().hardware.limits("strict")
+    assert config().limits == config().hardware.limits()
+
+
+@pytest.mark.parametrize("name", ["max_ram_kb", "max_flash_kb", "max_latency_ms", "max_energy_uj"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), 1e308])
+def test_limits_that_are_none_are_refused(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=name):
+        resolve(None, {"profile": PROFILE}, {name: value})
+
+
+def test_limits_can_stand_in_front_json() -> None:
+    largest = resolve(None, {"profile": PROFILE}, dict.fromkeys(("max_ram_kb", "max_flash_kb", "max_latency_ms", "max_energy_uj"), 1e6))
+    assert json.loads(json.dumps(asdict(largest.limits), allow_nan=False)) == asdict(largest.limits)
+
+
+@pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"profile", "space", "trials", "service", "data"}))
+def test_a_fingerprint_names_what_changed(name: str) -> None:
+    before, now = fingerprint(config(), "d0"), fingerprint(config(**{name: EVERYTHING[name]}), "d0")
+    assert [key for key in now if now[key] != before[key]] == [name]
+
+
+def test_a_fingerprint_holds_the_content_of_the_data_and_not_its_path() -> None:
+    before = fingerprint(config(data="/old", trials=1, service="local"), "d0")
+    assert before == fingerprint(config(data="/new", trials=2, service="nni"), "d0")
+    assert fingerprint(config(), "d0") | {"data": "d1"} == fingerprint(config(), "d1")
+    assert set(before) == set(RunConfig.model_fields) - {"trials", "service"}
