@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and what --json asks for.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -44,13 +44,10 @@ def main(arguments: list[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """Run the command line `argv`; returns the exit code."""
     try:
-        with contextlib.suppress(SystemExit):
-            code = typer.main.get_command(app).main(argv, prog_name="hwnas", standalone_mode=False)
-            return code if isinstance(code, int) else 0
-    except typer.Abort:
-        return _interrupted()
-    except KeyboardInterrupt:
-        return _interrupted()
+        code = typer.main.get_command(app).main(argv, prog_name="hwnas", standalone_mode=False)
+        return _interrupted(argv) if code == INTERRUPTED else code if isinstance(code, int) else 0
+    except (typer.Abort, KeyboardInterrupt):
+        return _interrupted(argv)
     except ClickException as error:
         error.show()
         return error.exit_code
@@ -67,15 +64,14 @@ def run(argv: list[str]) -> int:
             raise
         _complain(f"this is a fault of hwnas: {type(error).__name__}: {error}; run again with --debug and report what it prints")
         return 1
-    return 0
 
 
 def _complain(message: str) -> None:
     print(f"hwnas: error: {message}", file=sys.stderr)
 
 
-def _interrupted() -> int:
-    _complain("interrupted; finished work is kept, continue a search with --resume")
+def _interrupted(argv: list[str]) -> int:
+    _complain("interrupted" + ("; finished work is kept, continue with --resume" if "search" in argv else ""))
     return INTERRUPTED
 
 
@@ -106,34 +102,35 @@ def search(
     task: Annotated[str | None, typer.Option(help="What to learn; see `hwnas tasks`.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of recordings; without it, the signal generator.")] = None,
     space_name: Annotated[str | None, typer.Option("--space", help="Search space, a name or a YAML file; see `hwnas spaces`.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="Teacher architecture.")] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Candidates to score (rejected ones are not counted).")] = None,
-    students: Annotated[int | None, typer.Option(min=1, help="Students to distil fully, at most.")] = None,
-    generation: Annotated[int | None, typer.Option(min=1, help="Candidates proposed at once.")] = None,
-    tuner: Annotated[str | None, typer.Option(help="pareto (evolution) or random.")] = None,
-    service: Annotated[str | None, typer.Option(help="local (in process) or nni (an NNI experiment).")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything but the split.")] = None,
-    split_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the split by patient.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Teacher: resnet18_1d (default) or resnet34_1d.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Candidates to score, rejected ones not counted; default 24.")] = None,
+    students: Annotated[int | None, typer.Option(min=1, help="Students to distil fully, at most; default 8.")] = None,
+    generation: Annotated[int | None, typer.Option(min=1, help="Candidates proposed at once; default 8.")] = None,
+    tuner: Annotated[str | None, typer.Option(help="pareto (evolution, default), random or tpe.")] = None,
+    service: Annotated[str | None, typer.Option(help="local (in process, default) or nni (an NNI experiment).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything but the split; default 0.")] = None,
+    split_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the split by patient; default 0.")] = None,
     window_s: Annotated[float | None, typer.Option(help="Window length in seconds.")] = None,
     subjects: Annotated[int | None, typer.Option(min=1, help="Subjects to generate.")] = None,
     windows: Annotated[int | None, typer.Option(min=1, help="Windows to generate.")] = None,
-    effort: Annotated[str | None, typer.Option(help="quick (seconds, for a look) or normal.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Budget preset of the profile: default, strict...")] = None,
+    effort: Annotated[str | None, typer.Option(help="quick (a look in seconds, no results) or normal (default).")] = None,
+    budget: Annotated[str | None, typer.Option(help="Budget preset of the profile: default, strict.")] = None,
     max_ram_kb: Annotated[float | None, typer.Option(help="RAM limit in KB (1024 bytes).")] = None,
     max_flash_kb: Annotated[float | None, typer.Option(help="Flash limit in KB (1024 bytes).")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Latency limit of one inference in ms.")] = None,
     max_energy_uj: Annotated[float | None, typer.Option(help="Energy limit of one inference in uJ.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of these settings, such as a run's run.yaml; flags win over it.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; default runs/TASK-PROFILE, numbered.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out, with its own settings.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: the cores. Changes no result.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Search students that fit the budget, distil the best, and write a run directory."""
+    from hwnas.pipeline.resolve import resolve
     from hwnas.pipeline.rundir import default_root
-    from hwnas.pipeline.search import resolve, run_search
+    from hwnas.pipeline.search import run_search
 
     limits = {
         "preset": budget,
@@ -160,8 +157,12 @@ def search(
         "windows": windows,
         "effort": effort,
     }
+    if config is None and resume and out is not None and (out / "run.yaml").exists():
+        config = out / "run.yaml"
     settings = resolve(config, flags, limits)
     root = out or default_root(settings, resume=resume)
+    if resume and not (root / "run.yaml").exists():
+        Console(stderr=True).print(f"{root} holds no run yet; starting one", highlight=False)
     with _progress(quiet) as progress:
         front = run_search(settings, root, jobs=jobs or os.cpu_count() or 1, resume=resume, progress=progress)
     if as_json:
@@ -179,7 +180,7 @@ def evaluate(
     student: Annotated[Path, typer.Argument(help="Folder of an exported student (runs/NAME/students/ID).")],
     data: Annotated[Path | None, typer.Option(help="Folder of recordings; without it, the signal generator.")] = None,
     runtime: Annotated[str, typer.Option(help="reference, tflite, onnx or emulator.")] = "reference",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the signal generator.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the signal generator.")] = 1_000_003,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -193,6 +194,8 @@ def evaluate(
         _emit(result)
         return
     table = Table(title=f"{student} on {result['data']} ({result['source']}), {result['windows']} windows, {result['subjects']} subjects")
+    if seen := result["subjects_seen_in_training"]:
+        table.caption = f"{seen} of the {result['subjects']} subjects were trained or chosen on: this says little about others"
     table.add_column("metric")
     table.add_column(f"int8, {runtime}", justify="right")
     for name, value in result["metrics"].items():

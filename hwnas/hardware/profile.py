@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Gt
+from pydantic import AllowInfNan
 
 from hwnas.config import Model, load
 from hwnas.errors import ConfigError, UsageError, lookup, unknown
 from hwnas.resources import folder
 
-Positive = Annotated[float, Gt(0)]
+Positive = Annotated[float, Gt(0), AllowInfNan(False)]
 PositiveInt = Annotated[int, Gt(0)]
 
 

@@ -88,9 +88,9 @@ class LookupTable:
     provenance: dict[str, str]
     rows: tuple[Row, ...]
     overheads: Overheads
-    _index: dict[tuple[OpKey, int, int], Row] = field(default_factory=dict, repr=False)
-    _periods: dict[OpKey, tuple[int, ...]] = field(default_factory=dict, repr=False)
-    _answers: dict[tuple[OpKey, int], tuple[int, int]] = field(default_factory=dict, repr=False)
+    _index: dict[tuple[OpKey, int, int], Row] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _periods: dict[OpKey, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _answers: dict[tuple[OpKey, int], tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for row in self.rows:

@@ -5,23 +5,22 @@ How many processes work, what is printed and where the run lives are not part of
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from pydantic import Field
 
 from hwnas import __version__
 from hwnas.config import Model, parse, read_yaml
+from hwnas.errors import ConfigError
 from hwnas.hardware.profile import Budget, Profile, read
 from hwnas.resources import write_text
 
 Count = Annotated[int, Gt(0)]
 Seed = Annotated[int, Ge(0)]
-Limit = Annotated[float, Gt(0)]
+Limit = Annotated[float, Gt(0), Le(1e9)]
 
 
 class BudgetConfig(Model):
@@ -62,7 +61,7 @@ class RunConfig(Model):
     windows: Count | None = None
     space: str = "mobilenet1d"
     teacher: str = "resnet18_1d"
-    tuner: Literal["pareto", "random"] = "pareto"
+    tuner: Literal["pareto", "random", "tpe"] = "pareto"
     service: Literal["local", "nni"] = "local"
     trials: Count = 24
     generation: Count = 8
@@ -83,32 +82,17 @@ class RunConfig(Model):
         return self.budget.resolve(self.hardware)
 
 
-def fingerprint(config: RunConfig, data_hash: str) -> dict[str, str]:
-    """What must not change between a run and its resumption, by name: every field of the configuration, and the data's content.
+def write_run_yaml(path: Path, config: RunConfig, fingerprint: dict[str, str], versions: dict[str, str]) -> None:
+    """Write the resolved configuration with the versions that ran it.
 
-    `trials` and `data` (a path) may change: more trials extend a run, and moved recordings are still the same recordings.
+    When the run is taken up again, the versions that began it stay, and others that continued it stand beside them.
     """
-    fields = {k: json.dumps(v, sort_keys=True) for k, v in config.model_dump().items() if k not in ("trials", "data", "service")}
-    return fields | {"data": data_hash}
-
-
-def digest(values: dict[str, Any]) -> str:
-    """A short content hash of a JSON-able mapping."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def write_run_yaml(path: Path, config: RunConfig, versions: dict[str, str], data_hash: str) -> None:
-    """Write the resolved configuration with the versions that ran it."""
-    content = {
-        "config": config.model_dump(),
-        "fingerprint": fingerprint(config, data_hash),
-        "hwnas": __version__,
-        "versions": versions,
-    }
-    write_text(
-        path,
-        "# What this run was made with; `hwnas search --config` on this file makes it again.\n" + yaml.safe_dump(content, sort_keys=False),
-    )
+    began = read_yaml(path).get("versions", versions) if path.exists() else versions
+    content: dict[str, Any] = {"config": config.model_dump(), "fingerprint": fingerprint, "hwnas": __version__, "versions": began}
+    if versions != began:
+        content["continued_with"] = versions
+    head = "# What this run was made with; `hwnas search --config` on this file makes it again.\n"
+    write_text(path, head + yaml.safe_dump(content, sort_keys=False))
 
 
 def read_run_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -118,9 +102,12 @@ def read_run_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         ConfigError: unreadable, or fields that RunConfig does not have.
     """
     content = read_yaml(path)
-    values = content.get("config", content)
+    values, fingerprint = content.get("config", content), content.get("fingerprint", {})
+    for name, found in (("config", values), ("fingerprint", fingerprint)):
+        if not isinstance(found, dict):
+            raise ConfigError(f"{path}: '{name}' must be a mapping, got {found!r}")
     parse({"profile": "-", **values}, RunConfig, str(path))
-    return values, content.get("fingerprint", {})
+    return values, fingerprint
 
 
 def _scaled(value: float | None, factor: int) -> int | None:

@@ -15,6 +15,8 @@ from hwnas.tasks import TASKS
 from hwnas.tasks.base import Split, Task, Windows, split_by_subject
 
 GENERATOR = "signal generator"
+EXTRA_SUBJECTS, EXTRA_WINDOWS = 120, 12_000
+QUICK_SHRINK = 10
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,18 @@ def load_data(config: RunConfig) -> RunData:
     windows = task.load(path, window_s=config.window_s, seed=config.seed, subjects=config.subjects, windows=config.windows)
     split = split_by_subject(windows, config.split_seed, len(task.labels))
     return RunData(task, split, content_hash(windows), path.name if path else GENERATOR)
+
+
+def extra_windows(config: RunConfig, data: RunData) -> Windows | None:
+    """Generated windows that join the training on real recordings; None where the run is on generated signals anyway.
+
+    Recordings have few patients, the generator as many as it is asked for, and what a network learns of intervals carries over.
+    """
+    if data.split.train.source == "synthetic":
+        return None
+    shrink = QUICK_SHRINK if config.effort == "quick" else 1
+    subjects, windows = EXTRA_SUBJECTS // shrink, EXTRA_WINDOWS // shrink
+    return data.task.load(None, window_s=data.window_s, seed=config.seed, subjects=subjects, windows=windows)
 
 
 def content_hash(windows: Windows) -> str:

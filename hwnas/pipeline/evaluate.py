@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hwnas.errors import UsageError, lookup
+from hwnas.errors import RunError, UsageError, lookup
 from hwnas.export.runtimes import run_onnx, run_tflite
 from hwnas.firmware.build import build
 from hwnas.firmware.emulator import Emulator
@@ -17,8 +17,9 @@ from hwnas.pipeline.rundir import read_json
 from hwnas.quantize import reference, storage
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.quantize.scoring import score_outputs
-from hwnas.tasks import check_compatible
+from hwnas.tasks import Windows, check_compatible
 
+CARD_FIELDS = ("id", "task", "rate_hz", "window_s", "channels", "data", "run_seed", "subjects_seen")
 Runtime = Callable[[Path, QuantGraph, Int8], Int8]
 
 
@@ -30,9 +31,11 @@ def evaluate_student(folder: Path, data: Path | None, *, runtime: str, seed: int
         DataError: recordings that cannot be read, or of another length or rate than the student's.
     """
     run = lookup(RUNTIMES, runtime, "runtime")
-    if not (folder / "card.json").is_file():
-        raise UsageError(f"{folder} is no exported student (it has no card.json); give a folder such as runs/NAME/students/ID")
-    card = read_json(folder / "card.json")
+    if not all((folder / name).is_file() for name in ("card.json", storage.GRAPH_FILE)):
+        raise UsageError(
+            f"{folder} is no exported student (it has no card.json and {storage.GRAPH_FILE}); give a folder such as runs/NAME/students/ID"
+        )
+    card = read_card(folder)
     q = storage.load(folder)
     task = task_of(card["task"])
     progress.stage("reading recordings" if data else "generating signals")
@@ -46,9 +49,29 @@ def evaluate_student(folder: Path, data: Path | None, *, runtime: str, seed: int
         "subjects": len(windows.subjects),
         "runtime": runtime,
         "student": card["id"],
-        "data": data.name if data else GENERATOR,
+        "data": data.resolve().name if data else GENERATOR,
         "source": windows.source,
+        "subjects_seen_in_training": _seen(card, windows, seed),
     }
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of the student in `folder`; raises RunError where a field that evaluation needs is missing."""
+    card = read_json(folder / "card.json")
+    absent = [name for name in CARD_FIELDS if name not in card]
+    if absent:
+        raise RunError(f"{folder / 'card.json'} lacks {', '.join(absent)}; export the student again with this version of hwnas")
+    return card
+
+
+def _seen(card: dict[str, Any], windows: Windows, seed: int) -> int:
+    """How many of the subjects the student was trained or chosen on: figures on those say little about others.
+
+    Subjects are known by name, and generated ones by the generator's seed as well.
+    """
+    if windows.source != card["data"]["source"] or (windows.source == "synthetic" and seed != card["run_seed"]):
+        return 0
+    return len(set(windows.subjects) & set(card["subjects_seen"]))
 
 
 def _reference(_: Path, q: QuantGraph, x: Int8) -> Int8:

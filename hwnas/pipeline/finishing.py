@@ -75,7 +75,7 @@ def finish(shop: Workshop, parameters: Mapping[str, Any], seed: int) -> Card:
         "tflite": asdict(tflite.write(q, folder / "model.tflite", check)),
         "onnx": asdict(onnx.write(q, folder / "model.onnx", check)),
     }
-    bench = benchmark(shop, q, folder, check)
+    bench = benchmark(shop, q, folder, check) | {"exports": exports}
     write_text(folder / "bench.json", json.dumps(bench, indent=1) + "\n")
     card = _card(shop, parameters, seed, student, q, bench, exports)
     write_text(folder / "card.json", json.dumps(card, indent=1, allow_nan=False) + "\n")
@@ -180,12 +180,14 @@ def _card(
         "channels": shop.data.window.channels,
         "profile": shop.config.profile,
         "teacher": shop.teacher.id,
-        "seed": seed,
+        "run_seed": shop.config.seed,
+        "effort": shop.config.effort,
         "weights_hash": storage.content_hash(q),
         "data": shop.data.provenance,
+        "subjects_seen": sorted({*shop.data.split.train.subjects, *validation.subjects}),
         "cost": {n: {"predicted": predicted[n], "emulated": emulated[n]} for n in (*COSTS, "average_power_uw")},
         "metrics": {"validation": shop.validate(q)},
         "metrics_float": {"validation": shop.data.task.metrics(predict(student, validation.x), validation.y)},
-        "exports": exports | {"c": {"windows": bench["windows"], "share_differing": 0.0, "largest_step": 0}},
+        "exports": exports | {"c": {"windows": bench["windows"], "windows_differing": bench["windows_different_from_reference"]}},
         "folder": f"students/{q.graph.hash}",
     }

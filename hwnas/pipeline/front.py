@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,24 @@ def over_budget(card: Card, budget: Budget) -> list[str]:
 
 
 def freeze(cards: Sequence[Card], primary: str, budget: Budget) -> tuple[list[Card], list[Card]]:
-    """(front, fallen): students that nothing dominates and that keep the budget as emulated, by latency; and the others."""
-    fitting = [card for card in cards if not over_budget(card, budget)]
-    rows = pareto.as_rows([objectives(card, primary) for card in fitting])
-    on_front = {fitting[i]["id"] for i in pareto.front(rows)} if fitting else set()
+    """(front, fallen), each by latency: students that nothing dominates and that keep the budget as emulated, and the others.
+
+    A fallen student says why under `fallen`.
+    """
     ordered = sorted(cards, key=lambda card: (card["cost"]["latency_us"]["emulated"], card["id"]))
-    return [c for c in ordered if c["id"] in on_front], [c for c in ordered if c["id"] not in on_front]
+    fitting = [card for card in ordered if not over_budget(card, budget)]
+    rows = pareto.as_rows([objectives(card, primary) for card in fitting])
+    front = [fitting[i] for i in pareto.front(rows)] if fitting else []
+    standing = {card["id"] for card in front}
+    return front, [card | {"fallen": _why(card, front, primary, budget)} for card in ordered if card["id"] not in standing]
+
+
+def _why(card: Card, front: Sequence[Card], primary: str, budget: Budget) -> str:
+    if broken := over_budget(card, budget):
+        return f"over budget as emulated: {', '.join(broken)}"
+    row = objectives(card, primary).as_row()
+    better = next((other["id"] for other in front if pareto.dominates(objectives(other, primary).as_row(), row)), None)
+    return f"dominated by {better}" if better else "equal to a student on the front"
 
 
 def score_test(run: RunDirectory, cards: Sequence[Card], data: RunData) -> None:
@@ -65,8 +76,3 @@ def hypervolume(points: Sequence[Objectives], budget: Budget) -> float:
         return 0.0
     corner = np.array([0.5, budget.latency_us, budget.ram_bytes, budget.flash_bytes])
     return pareto.hypervolume(pareto.as_rows(list(points)) / corner, np.ones(len(corner)))
-
-
-def relative(run: RunDirectory, folder: Path) -> str:
-    """`folder` as `front.json` names it."""
-    return folder.relative_to(run.root).as_posix()

@@ -1,4 +1,4 @@
-"""The gate: parameters -> Candidate -> Graph -> memory plan -> cost -> verdict, in microseconds and without training. No torch."""
+"""The gate: parameters -> Candidate -> Graph -> memory plan -> cost -> verdict, well under a millisecond, without training. No torch."""
 
 from __future__ import annotations
 
@@ -68,11 +68,10 @@ def open_gate(config: RunConfig, data: RunData, run: RunDirectory | None = None)
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What random candidates say about a budget: how many break it, and the smallest need seen for each limit."""
+    """What random candidates say about a budget: how many break it."""
 
     candidates: int
     rejected: int
-    smallest: dict[str, float]
 
     @property
     def reject_share(self) -> float:
@@ -99,8 +98,7 @@ def survey(gate: Gate, seed: int, candidates: int = SURVEY_CANDIDATES) -> Survey
             f"no candidate of space '{gate.space.family}' fits the budget on {gate.profile.name}: the smallest still needs {needs}; "
             f"raise the budget, or use a shorter window (--window-s, now {gate.window_s:g} s) or another space"
         )
-    smallest = {name: min(v.cost[name] for v in verdicts) for name in ("ram_bytes", "flash_bytes", "latency_us", "energy_uj")}
-    return Survey(candidates, rejected, smallest)
+    return Survey(candidates, rejected)
 
 
 def _smallest(choices: dict[str, list[int]]) -> list[dict[str, int]]:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.errors import RunError, UsageError
-from hwnas.pipeline.config import RunConfig, fingerprint, read_run_yaml, write_run_yaml
+from hwnas.pipeline.config import RunConfig, read_run_yaml, write_run_yaml
+from hwnas.pipeline.identity import fingerprint
 from hwnas.resources import PACKAGE, write_text
+from hwnas.search.trial_log import parse as parse_log
 
 RECORDED = ("torch", "nni", "numpy", "onnxruntime", "tflite-runtime", "ai-edge-litert", "ziglang", "unicorn")
 
@@ -64,6 +66,19 @@ def default_root(config: RunConfig, *, resume: bool) -> Path:
     return last if resume else free
 
 
+def check_free(root: Path, *, resume: bool) -> None:
+    """The checks of `claim` that need no data, so that a wrong folder is refused before recordings are read.
+
+    Raises:
+        UsageError: the folder holds a run and `resume` is not given, or holds something else.
+    """
+    if (root / "run.yaml").exists():
+        if not resume:
+            raise UsageError(f"{root} already holds a run; continue it with --resume, or choose another folder with --out")
+    elif root.exists() and (not root.is_dir() or any(not _is_temporary(path) for path in root.iterdir())):
+        raise UsageError(f"{root} exists and is no run of hwnas; choose another folder with --out")
+
+
 def claim(root: Path, config: RunConfig, data_hash: str, *, resume: bool) -> RunDirectory:
     """Make `root` the directory of this run, or take it up again.
 
@@ -72,28 +87,30 @@ def claim(root: Path, config: RunConfig, data_hash: str, *, resume: bool) -> Run
         RunError: it cannot be created or written.
     """
     check_free(root, resume=resume)
-    run = RunDirectory(root)
+    run, identity = RunDirectory(root), fingerprint(config, data_hash)
     if run.run_yaml.exists():
-        _same_run(run, config, data_hash)
-    write_run_yaml(run.run_yaml, config, versions(), data_hash)
+        _same_run(run, config, identity)
+        for path in root.rglob(".*"):
+            if _is_temporary(path):
+                path.unlink(missing_ok=True)
+    write_run_yaml(run.run_yaml, config, identity, versions())
     return run
 
 
-def check_free(root: Path, *, resume: bool) -> None:
-    """The checks of `claim` that need no data, so that a wrong folder is refused before recordings are read."""
-    if (root / "run.yaml").exists() and not resume:
-        raise UsageError(f"{root} already holds a run; continue it with --resume, or choose another folder with --out")
-    if not (root / "run.yaml").exists() and root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UsageError(f"{root} exists and is no run of hwnas; choose another folder with --out")
+def _is_temporary(path: Path) -> bool:
+    """A file that a write which was killed left behind (`hwnas.resources` names them so)."""
+    return path.is_file() and path.name.startswith(".") and path.name.count(".") >= 3
 
 
-def _same_run(run: RunDirectory, config: RunConfig, data_hash: str) -> None:
+def _same_run(run: RunDirectory, config: RunConfig, now: dict[str, str]) -> None:
     _, before = read_run_yaml(run.run_yaml)
-    now = fingerprint(config, data_hash)
     changed = [name for name in now if before.get(name) != now[name]]
     if changed:
         details = ", ".join(f"{name} was {before.get(name, '(absent)')}, now {now[name]}" for name in changed)
         raise UsageError(f"{run.root} cannot be resumed with another configuration: {details}; use the old values or a new --out")
+    scored = sum(record["kind"] == "scored" for record in parse_log(run.trials)[0]) if run.trials.exists() else 0
+    if config.trials < scored:
+        raise UsageError(f"{run.root} holds {scored} scored candidates, asked for {config.trials}; give at least --trials {scored}")
 
 
 def versions() -> dict[str, str]:

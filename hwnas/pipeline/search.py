@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from hwnas import report
-from hwnas.config import parse
-from hwnas.errors import RunError, UsageError, lookup
+from hwnas.errors import RunError
+from hwnas.hardware.table import read as read_table
 from hwnas.hardware.table import write as write_table
 from hwnas.pareto import Objectives, select
-from hwnas.pipeline.config import RunConfig, fingerprint, read_run_yaml
-from hwnas.pipeline.data import RunData, load_data, task_of
+from hwnas.pipeline.config import RunConfig
+from hwnas.pipeline.data import RunData, load_data
 from hwnas.pipeline.finishing import StudentFinisher
 from hwnas.pipeline.front import best, freeze, hypervolume, over_budget, read_cards, score_test
 from hwnas.pipeline.gate import Gate, Survey, open_gate, survey
+from hwnas.pipeline.identity import fingerprint
 from hwnas.pipeline.profiling import check_kernels, extended, missing, reachable
 from hwnas.pipeline.progress import Progress
-from hwnas.pipeline.rundir import RunDirectory, check_free, claim
+from hwnas.pipeline.rundir import RunDirectory, check_free, claim, read_json
 from hwnas.pipeline.teacher import describe, ensure_teacher, test_metrics
 from hwnas.pipeline.workshop import CandidateScorer
 from hwnas.search import nni_service
@@ -31,30 +32,9 @@ from hwnas.search.trial_log import parse as parse_log
 from hwnas.search.trials import Event, Trial, count_proposals, trial_seed
 from hwnas.search.tuners import make
 from hwnas.search.workers import Task, WorkerPool
-from hwnas.space import read as read_space
-from hwnas.teachers import TEACHERS
 from hwnas.teachers.card import TeacherCard
 
 Front = dict[str, Any]
-
-
-def resolve(config: Path | None, flags: Mapping[str, Any], limits: Mapping[str, Any]) -> RunConfig:
-    """The configuration of a run: the file's values, with the flags that were given winning over them.
-
-    Raises:
-        ConfigError, UsageError: an unknown key, profile, task, space, teacher or preset, or no profile at all.
-    """
-    values = dict(read_run_yaml(config)[0]) if config else {}
-    values |= {name: value for name, value in flags.items() if value is not None}
-    budget = dict(values.get("budget", {})) | {name: value for name, value in limits.items() if value is not None}
-    if "profile" not in values:
-        raise UsageError("no hardware profile given; name one with --profile (`hwnas profiles` lists them)")
-    run = parse(values | {"budget": budget}, RunConfig, str(config or "command line"))
-    task_of(run.task)
-    lookup(TEACHERS, run.teacher, "teacher")
-    read_space(run.space)
-    _ = run.limits  # an unknown profile or preset is refused here
-    return run
 
 
 def run_search(config: RunConfig, root: Path, *, jobs: int, resume: bool, progress: Progress) -> Front:
@@ -66,8 +46,8 @@ def run_search(config: RunConfig, root: Path, *, jobs: int, resume: bool, progre
     check_free(root, resume=resume)
     progress.stage("reading recordings" if config.data else "generating signals")
     data = load_data(config)
-    gate = open_gate(config, data)
-    check_kernels(gate.table)
+    gate = open_gate(config, data, RunDirectory(root))
+    check_kernels(read_table(config.hardware.table_path))
     gate = _complete(gate, progress)
     seen = survey(gate, config.seed)
     run = claim(root, config, data.hash, resume=resume)
@@ -75,8 +55,11 @@ def run_search(config: RunConfig, root: Path, *, jobs: int, resume: bool, progre
     progress.say(f"{seen.reject_share:.0%} of {seen.candidates:,} random candidates are over budget on {config.profile} (predicted)")
     teacher = ensure_teacher(config, data, run, progress)
     trials, stats = _search(config, run, gate, teacher, data, jobs, progress)
-    cards = _finish(config, run, gate, trials, data.task.primary, jobs, progress)
-    return _conclude(config, run, data, seen, teacher, trials, cards, stats, progress)
+    cards = _finish(config, run, trials, data.task.primary, jobs, progress)
+    front = _conclude(config, run, data, seen, teacher, trials, cards, progress)
+    _write_timing(run, [trial for trial in trials if trial.metrics is not None], stats)
+    _remove_others(run, [card["id"] for card in cards])
+    return front
 
 
 def _complete(gate: Gate, progress: Progress) -> Gate:
@@ -87,15 +70,15 @@ def _complete(gate: Gate, progress: Progress) -> Gate:
 
 def _search(
     config: RunConfig, run: RunDirectory, gate: Gate, teacher: TeacherCard, data: RunData, jobs: int, progress: Progress
-) -> tuple[list[Trial], SearchStats]:
-    """Score candidates with the driver that the configuration names."""
+) -> tuple[list[Trial], SearchStats | None]:
+    """Score candidates with the driver that the configuration names; NNI's does not say where its time went."""
     progress.stage(f"searching {config.space} ({jobs} processes)", config.trials)
     seen = _Watcher(config, data.task.primary, progress)
     identity = fingerprint(config, data.hash) | {"teacher_id": teacher.id}
     if config.service == "nni":
         service = Service("hwnas.pipeline.service:judge", "hwnas.pipeline.service:scorer", config.tuner, config.seed, identity)
         trials = nni_service.search(run.root, service, gate.space.to_nni(), trials=config.trials, jobs=jobs, on_event=seen)
-        return trials, SearchStats()
+        return trials, None
     tuner = GatedTuner(make(config.tuner, config.seed), gate.judge)
     tuner.update_search_space(gate.space.to_nni())
     with TrialLog.resume(run.trials, identity) as log:
@@ -130,31 +113,37 @@ class _Watcher:
         self._progress.step(event.scored, note + (f", failed {event.failed}" if event.failed else ""))
 
 
-def _finish(
-    config: RunConfig, run: RunDirectory, gate: Gate, trials: list[Trial], primary: str, jobs: int, progress: Progress
-) -> list[Front]:
-    """Fully distil the trials that add the most hypervolume; cards in the order of choice."""
-    scored = [trial for trial in trials if trial.metrics is not None]
-    if not scored:
-        raise RunError(f"{run.root}: no candidate could be scored; {run.trials} says why each failed")
-    points = [trial.objectives for trial in scored]
-    limits = config.limits
-    corner = Objectives(0.5, limits.latency_us * 1.001, limits.ram_bytes + 1, limits.flash_bytes + 1)
-    chosen = [scored[i] for i in select(points, config.students, corner)] or [min(scored, key=lambda t: t.objectives.error)]
+def _finish(config: RunConfig, run: RunDirectory, trials: list[Trial], primary: str, jobs: int, progress: Progress) -> list[Front]:
+    """Fully distil the trials that add the most hypervolume; cards in the order of choice. One that fails is told and left out."""
+    chosen = _choose(config, run, trials)
     progress.stage("distilling, exporting and emulating students", len(chosen))
     waiting = [t for t in chosen if not (run.student(t.hash) / "card.json").exists()]
     done = len(chosen) - len(waiting)
     progress.step(done)
     with WorkerPool(StudentFinisher(config, run.root), min(jobs, max(len(waiting), 1))) as pool:
         for score in pool.score(Task(t.id, t.parameters, trial_seed(config.seed, t.hash)) for t in waiting):
-            if score.metrics is None:
-                raise RunError(f"{run.root}: a student could not be finished: {score.reason}; correct the cause and continue with --resume")
             done += 1
-            progress.step(done, f"last {primary} {score.metrics[primary]:.3f}")
-    cards = read_cards(run, [trial.hash for trial in chosen])
-    for trial, card in zip(chosen, cards, strict=True):
+            progress.step(done, f"last {primary} {score.metrics[primary]:.3f}" if score.metrics else "")
+            if score.metrics is None:
+                progress.say(f"trial {score.id} could not be finished and is left out; --resume tries again: {score.reason}")
+    finished = [trial for trial in chosen if (run.student(trial.hash) / "card.json").exists()]
+    if not finished:
+        raise RunError(f"{run.root}: no student could be finished; the reasons stand above. Correct the cause and continue with --resume")
+    cards = read_cards(run, [trial.hash for trial in finished])
+    for trial, card in zip(finished, cards, strict=True):
         card["short_validation"] = {name: value for name, value in (trial.metrics or {}).items() if name != "error"}
     return cards
+
+
+def _choose(config: RunConfig, run: RunDirectory, trials: list[Trial]) -> list[Trial]:
+    """At most `students` trials by hypervolume contribution within the budget; the best one where none adds any."""
+    scored = [trial for trial in trials if trial.metrics is not None]
+    if not scored:
+        raise RunError(f"{run.root}: no candidate could be scored; {run.trials} says why each failed")
+    limits = config.limits
+    corner = Objectives(0.5, limits.latency_us * 1.001, limits.ram_bytes + 1, limits.flash_bytes + 1)
+    chosen = select([trial.objectives for trial in scored], config.students, corner)
+    return [scored[i] for i in chosen] or [min(scored, key=lambda t: t.objectives.error)]
 
 
 def _conclude(
@@ -165,7 +154,6 @@ def _conclude(
     teacher: TeacherCard,
     trials: list[Trial],
     cards: list[Front],
-    stats: SearchStats,
     progress: Progress,
 ) -> Front:
     """Freeze the front, score test subjects once, and write front.json and the report."""
@@ -187,6 +175,8 @@ def _conclude(
         "source": data.split.train.source,
         "windows": data.provenance,
         "primary": primary,
+        "effort": config.effort,
+        "service": config.service,
         "seed": config.seed,
         "split_seed": config.split_seed,
         "budget": asdict(limits),
@@ -198,7 +188,7 @@ def _conclude(
             "rejected": counts.rejected,
             "duplicates": counts.duplicate,
             "scored": len(scored),
-            "failed": len(trials) - len(scored),
+            "failed": sum(record["kind"] == "failed" for record in records),
             "reject_share": seen.reject_share,
             "hypervolume": hypervolume([trial.objectives for trial in scored], limits),
         },
@@ -207,19 +197,27 @@ def _conclude(
         "fallen": fallen,
     }
     run.write_json(run.front, content)
-    run.write_json(run.root / "timing.json", _timing(scored, stats))
     report.write(run.root, content, report.from_log(records))
     return content
 
 
-def _timing(scored: list[Trial], stats: SearchStats) -> dict[str, Any]:
-    """Where the search's time went; apart from front.json, which two runs share byte for byte."""
+def _write_timing(run: RunDirectory, scored: list[Trial], stats: SearchStats | None) -> None:
+    """Where the search's time went; apart from front.json, which two runs share byte for byte.
+
+    Where nothing was scored in this process (all was read from the log, or NNI ran it), the times of an earlier one stay.
+    """
+    path = run.root / "timing.json"
     seconds = sorted(trial.seconds for trial in scored)
-    return {
-        "trial_median_s": seconds[len(seconds) // 2],
-        "trial_worst_s": seconds[-1],
-        "workers_busy_s": stats.busy_s,
-        "workers_waiting_s": stats.waiting_s,
-        "main_cpu_s": stats.main_cpu_s,
-        "overhead": stats.overhead,
-    }
+    content: Front = {"trials": len(seconds), "trial_median_s": seconds[len(seconds) // 2], "trial_worst_s": seconds[-1]}
+    if stats is not None and stats.busy_s:
+        content["last_process"] = asdict(stats) | {"overhead": stats.overhead}
+    elif path.exists():
+        content["last_process"] = read_json(path).get("last_process")
+    run.write_json(path, content)
+
+
+def _remove_others(run: RunDirectory, kept: list[str]) -> None:
+    """Delete students that an extended run no longer chooses, so that the folder holds what front.json names."""
+    for folder in (run.root / "students").iterdir():
+        if folder.is_dir() and folder.name not in kept:
+            shutil.rmtree(folder)

@@ -12,20 +12,18 @@ from torch import nn
 
 from hwnas.errors import RunError
 from hwnas.pipeline.config import RunConfig
-from hwnas.pipeline.data import RunData
+from hwnas.pipeline.data import RunData, extra_windows
 from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.recipes import pretrain_recipe, teacher_recipe, views
 from hwnas.pipeline.rundir import RunDirectory
-from hwnas.tasks.base import Windows
 from hwnas.teachers import build
-from hwnas.teachers.cache import cached_logits, predict
+from hwnas.teachers.cache import cached_logits, predict, student_windows
 from hwnas.teachers.calibration import calibrate
 from hwnas.teachers.card import CARD, TeacherCard, content_id, count_parameters, load_teacher, save_teacher
 from hwnas.train import Recipe, Targets, fit, keep_memory
 
 TEACHER_THREADS = 1  # more threads would make the weights depend on the machine, and gain little on networks this small
 
-PRETRAIN_SUBJECTS, PRETRAIN_WINDOWS = 120, 12_000
 CHECKPOINTS = ("pretraining.safetensors", "training.safetensors")
 
 
@@ -44,20 +42,32 @@ def ensure_teacher(config: RunConfig, data: RunData, run: RunDirectory, progress
             raise RunError(
                 f"{run.teacher} holds teacher '{card.name}' of data {card.data}, this run needs '{config.teacher}' of {data.hash}"
             )
-        teacher_logits(config, run, card, module, data)
+        lessons(config, run, card, module, data)
         return card
     module = _train(config, data, run, progress)
     card = _card(config, module, data)
-    teacher_logits(config, run, card, module, data)
+    lessons(config, run, card, module, data)
     save_teacher(run.teacher, module, card)
     for name in CHECKPOINTS:
         (run.teacher / name).unlink(missing_ok=True)
     return card
 
 
-def teacher_logits(config: RunConfig, run: RunDirectory, card: TeacherCard, module: nn.Module, data: RunData) -> NDArray[np.float32]:
-    """Cached raw logits (views, N, K) on the fixed views of the training windows."""
-    return cached_logits(run.teacher, card.id, module, data.split.train.x, count=views(config))
+def lessons(
+    config: RunConfig, run: RunDirectory, card: TeacherCard, module: nn.Module, data: RunData
+) -> tuple[NDArray[np.float32], Targets]:
+    """What students learn from: windows (M, C, T), their labels, and the teacher's raw logits, which are computed once and cached.
+
+    The windows are all fixed views of the training windows and, on real recordings, generated windows.
+    """
+    train, count = data.split.train, views(config)
+    x = student_windows(train.x, count=count)
+    y = np.tile(train.y, count)
+    logits = cached_logits(run.teacher, card.id, module, train.x, count=count).reshape(len(x), -1)
+    if extra := extra_windows(config, data):
+        answers = cached_logits(run.teacher, card.id, module, extra.x)[0]
+        x, y, logits = np.concatenate([x, extra.x]), np.concatenate([y, extra.y]), np.concatenate([logits, answers])
+    return x, Targets(y, logits)
 
 
 def describe(card: TeacherCard, test: dict[str, float]) -> dict[str, Any]:
@@ -89,8 +99,7 @@ class _Stage:
 
 
 def _stages(config: RunConfig, data: RunData) -> list[_Stage]:
-    """The trainings of a teacher, in order. For real recordings the first is on generated windows: recordings have few patients,
-    the generator as many as it is asked for, and what a network learns of intervals from it carries over."""
+    """The trainings of a teacher, in order; for real recordings the first is on generated windows."""
     samples = data.window.length
     stages = [_Stage(f"training the teacher {config.teacher}", CHECKPOINTS[1], teacher_recipe(config, samples))]
     if data.split.train.source == "real":
@@ -103,7 +112,7 @@ def _train(config: RunConfig, data: RunData, run: RunDirectory, progress: Progre
     module = build(config.teacher, data.window.channels, len(data.task.labels), seed=config.seed)
     size = count_parameters(module)
     for stage in _stages(config, data):
-        windows = _generated(config, data) if stage.generated else data.split.train
+        windows = (extra_windows(config, data) if stage.generated else None) or data.split.train
         progress.stage(f"{stage.title} ({size:,} parameters)", stage.recipe.epochs)
 
         def on_epoch(done: int, _: int, loss: float) -> None:
@@ -112,10 +121,6 @@ def _train(config: RunConfig, data: RunData, run: RunDirectory, progress: Progre
         checkpoint = run.teacher / stage.checkpoint
         fit(module, windows.x, Targets(windows.y), stage.recipe, seed=config.seed, on_epoch=on_epoch, checkpoint=checkpoint)
     return module
-
-
-def _generated(config: RunConfig, data: RunData) -> Windows:
-    return data.task.load(None, window_s=data.window_s, seed=config.seed, subjects=PRETRAIN_SUBJECTS, windows=PRETRAIN_WINDOWS)
 
 
 def _card(config: RunConfig, module: nn.Module, data: RunData) -> TeacherCard:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,11 @@ from hwnas.pipeline.data import RunData, load_data
 from hwnas.pipeline.gate import Gate, open_gate
 from hwnas.pipeline.recipes import full_recipe, short_recipe
 from hwnas.pipeline.rundir import RunDirectory
-from hwnas.pipeline.teacher import teacher_logits
+from hwnas.pipeline.teacher import lessons
 from hwnas.quantize.ptq import quantize
 from hwnas.quantize.qgraph import QuantGraph
 from hwnas.quantize.scoring import score_int8
 from hwnas.student import Student
-from hwnas.teachers.cache import student_windows
 from hwnas.teachers.card import TeacherCard, load_teacher
 from hwnas.train import Recipe, Targets, fit, keep_memory
 
@@ -40,7 +38,7 @@ class Workshop:
     data: RunData
     gate: Gate
     teacher: TeacherCard
-    logits: NDArray[np.float32]
+    lessons: tuple[NDArray[np.float32], Targets]
 
     @staticmethod
     def open(config: RunConfig, root: Path) -> Workshop:
@@ -50,7 +48,7 @@ class Workshop:
         run = RunDirectory(root)
         data = load_data(config)
         module, card = load_teacher(run.teacher)
-        return Workshop(config, run, data, open_gate(config, data, run), card, teacher_logits(config, run, card, module, data))
+        return Workshop(config, run, data, open_gate(config, data, run), card, lessons(config, run, card, module, data))
 
     def short(self, graph: Graph, seed: int) -> Student:
         """A student after the short distillation."""
@@ -68,15 +66,9 @@ class Workshop:
         """Metrics of an int8 student on the validation subjects."""
         return score_int8(q, self.data.split.validation, self.data.task)
 
-    @cached_property
-    def _lessons(self) -> tuple[NDArray[np.float32], Targets]:
-        """All fixed views of the training windows, with labels and the teacher's answers."""
-        train, count = self.data.split.train, len(self.logits)
-        return student_windows(train.x, count=count), Targets(np.tile(train.y, count), self.logits.reshape(-1, self.logits.shape[2]))
-
     def _distil(self, graph: Graph, seed: int, recipe: Recipe) -> Student:
         student = Student(graph, torch.Generator().manual_seed(seed))
-        x, targets = self._lessons
+        x, targets = self.lessons
         fit(student, x, targets, recipe, seed=seed)
         return student
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.tasks.base import Task, Windows
@@ -13,5 +15,8 @@ def score_int8(q: QuantGraph, windows: Windows, task: Task) -> dict[str, float]:
 
 
 def score_outputs(q: QuantGraph, outputs: Int8, windows: Windows, task: Task) -> dict[str, float]:
-    """The task's metrics of int8 outputs (N, K) that some runtime gave for `windows`."""
-    return task.metrics(reference.dequantize_output(q, outputs), windows.y)
+    """The task's metrics of int8 outputs (N, K) that some runtime gave for `windows`.
+
+    Scales are float32 values, so the products are exact in float64: rounding breaks no tie between two windows.
+    """
+    return task.metrics((outputs.astype(np.float64) - q.output.zero_point) * q.output.scale, windows.y)

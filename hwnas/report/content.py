@@ -16,6 +16,7 @@ Trial = Mapping[str, Any]
 NONE = "–"  # noqa: RUF001  (an en dash, for a figure that does not exist)
 PREDICTED, EMULATED = "predicted", "emulated"
 KINDS = {PREDICTED: "predicted", EMULATED: "emulated (modelled cycles)"}
+FALLEN = "Fully distilled, not on the front"
 METRICS = {"af_auc": "AF AUC", "accuracy": "accuracy", "macro_f1": "macro-F1"}
 
 
@@ -52,10 +53,11 @@ COSTS = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column title and the kind of figure that the whole column holds."""
+    """A column title, the kind of figure that the whole column holds, and whether it holds words in a table of figures."""
 
     title: str
     group: str = ""
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +106,7 @@ def short_score(row: Mapping[str, Any], metric: str) -> float | None:
 
 def source(front: Front) -> str:
     """ "real", "synthetic", or that the run does not say."""
-    data = front.get("data")
-    stated = data.get("source") if isinstance(data, Mapping) else front.get("source")
-    return str(stated) if stated else "unstated"
-
-
-def data_name(front: Front) -> str:
-    """What the windows are."""
-    data = front.get("data")
-    return str(data.get("name") or data.get("path") or NONE) if isinstance(data, Mapping) else str(data or NONE)
+    return str(front.get("source") or "unstated")
 
 
 def figure(value: Any, decimals: int = 3) -> str:
@@ -131,31 +125,14 @@ def share(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.1f} %"
 
 
-def facts(front: Front) -> list[tuple[str, str]]:
-    """What was run, as (name, value)."""
-    budget = front.get("budget", {})
-    limits = ", ".join(f"{q.name} {budget[name] / q.divisor:,g} {q.unit}" for name, q in COSTS.items() if budget.get(name) is not None)
-    rows = [
-        ("profile", figure(front.get("profile"))),
-        ("task", figure(front.get("task"))),
-        ("data", f"{data_name(front)} ({source(front)})"),
-        ("seed", str(front.get("seed", NONE))),
-        ("budget", limits or NONE),
-    ]
-    data = front.get("data")
-    if isinstance(data, Mapping):
-        rows[3:3] = [(k.replace("_", " "), figure(data[k])) for k in ("windows", "subjects", "window_s") if data.get(k) is not None]
-    return rows
-
-
 def sections(front: Front, trials: Sequence[Trial]) -> list[Section]:
     """The tables of the report, in order; those without rows are left out."""
     students, fallen = front.get("students", []), front.get("fallen", [])
     made = [
         _quality("Students on the Pareto front: quality", students, front),
         _cost("Students on the Pareto front: cost", students),
-        _quality("Fully distilled, then dominated", fallen, front),
-        _cost("Fully distilled, then dominated: cost", fallen),
+        _quality(FALLEN, fallen, front, reasons=True),
+        _cost(f"{FALLEN}: cost", fallen),
         _architectures([*students, *fallen]),
         _teacher(front),
         _search(front, trials),
@@ -165,16 +142,17 @@ def sections(front: Front, trials: Sequence[Trial]) -> list[Section]:
     return [section for section in made if section.rows]
 
 
-def _quality(heading: str, students: Sequence[Mapping[str, Any]], front: Front) -> Section:
+def _quality(heading: str, students: Sequence[Mapping[str, Any]], front: Front, *, reasons: bool = False) -> Section:
     first = primary(front)
     metrics = [first, *(m for m in METRICS if m != first)]
-    parts = {"validation": "validation, int8", "test": "test, int8"}
-    columns = [Column("student"), Column("parameters"), Column("MACs")]
+    parts = {"validation": "validation, int8"} | ({} if reasons else {"test": "test, int8"})
+    columns = [Column("student"), *([Column("why", words=True)] if reasons else []), Column("parameters"), Column("MACs")]
     columns += [Column(title(first), "short, validation")]
     columns += [Column(title(m), group) for group in parts.values() for m in metrics]
     rows = tuple(
         (
             str(s["id"]),
+            *([str(s.get("fallen") or NONE)] if reasons else []),
             figure(s.get("parameters")),
             figure(s.get("macs")),
             figure(short_score(s, first) if "short_validation" in s else None),
@@ -186,6 +164,7 @@ def _quality(heading: str, students: Sequence[Mapping[str, Any]], front: Front) 
         f'Scores of the int8 form on {source(front)} data; "short" is after the short distillation of the search. Students are '
         "chosen on validation subjects; test subjects are scored once, after that."
     )
+    note += " Students that are not on the front are not scored on test subjects." if reasons else ""
     return Section(heading, note, tuple(columns), rows, figures=True)
 
 
@@ -211,7 +190,10 @@ def _teacher(front: Front) -> Section:
     rows = [(key, figure(teacher.get(key))) for key in ("id", "name", "parameters", "hash") if teacher.get(key) is not None]
     rows += [(f"{title(name)}{suffix}", figure(value)) for name, value, suffix in _flat_metrics(teacher.get("metrics") or {})]
     rows += [(name, figure(value)) for name, value in flatten(teacher.get("calibration") or {})]
-    note = f"Float teacher, {source(front)} data. NLL in nats. Its temperature is fitted on validation subjects."
+    note = (
+        f"Float teacher, {source(front)} data. NLL in nats. NLL and ECE before and after are computed on the same validation "
+        "windows that the temperature is fitted on: they describe that fit, not unseen subjects."
+    )
     return Section("Teacher card", note, (Column("what"), Column("value")), tuple(rows))
 
 

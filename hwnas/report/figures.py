@@ -47,7 +47,7 @@ def interactive(cloud: Cloud, y_title: str) -> Any:
         **_markers(cloud.scored, "scored (short distillation)", {"color": SCORED, "size": 8, "opacity": 0.75, "symbol": "circle"}),
     )
     open_circle = {"color": FALLEN, "size": 11, "symbol": "circle-open", "line": {"width": 2}}
-    figure.add_scatter(x=xs[2], **_markers(cloud.fallen, "fully distilled, dominated", open_circle))
+    figure.add_scatter(x=xs[2], **_markers(cloud.fallen, "fully distilled, not on the front", open_circle))
     figure.add_scatter(x=xs[3], **_markers(cloud.front, "Pareto front", {"color": FRONT, "size": 13, "symbol": "diamond"}))
     figure.add_scatter(x=xs[4], y=[low, high], mode="lines", line=dashed, name="budget", hovertemplate="budget: %{x:,.4~g}<extra></extra>")
     if cloud.teacher is not None:
@@ -109,7 +109,7 @@ def _panel(axis: Axes, cloud: Cloud, name: str) -> None:
             axis.plot([point.x[name]] * 2, [point.before, point.y], color=SCORED, linewidth=0.8, zorder=1)
     styles: tuple[tuple[tuple[Point, ...], str, dict[str, Any]], ...] = (
         (cloud.scored, "scored (short distillation)", {"color": SCORED, "s": 22}),
-        (cloud.fallen, "fully distilled, dominated", {"facecolors": "none", "edgecolors": FALLEN, "s": 48, "linewidths": 1.5}),
+        (cloud.fallen, "fully distilled, not on the front", {"facecolors": "none", "edgecolors": FALLEN, "s": 48, "linewidths": 1.5}),
         (cloud.front, "Pareto front", {"color": FRONT, "marker": "D", "s": 48}),
     )
     for points, label, style in styles:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwnas.report.content import Front, Section, facts
+from hwnas.report.content import Front, Section
+from hwnas.report.facts import OBJECTIVES, facts, heading
 
 
 def render(front: Front, sections: Sequence[Section]) -> str:
     """`report.md`: the facts of the run, the figure, then every section as a table."""
-    lines = ["# hwnas report", ""]
+    lines = [f"# hwnas report: {_cell(heading(front))}", ""]
     lines += [f"- **{name}**: {_cell(value)}" for name, value in facts(front)]
-    lines += ["", "![Pareto front](figures/pareto.png)", ""]
+    lines += ["", "![Pareto front](figures/pareto.png)", "", OBJECTIVES, ""]
     for section in sections:
         lines += [f"## {section.title}", "", section.note, "", *_table(section), ""]
     return "\n".join(lines)
 
 
 def _table(section: Section) -> list[str]:
-    heads = [f"{c.title} ({c.group})" if c.group else c.title for c in section.columns]
-    rule = ["---"] + ["---:" if section.figures else "---"] * (len(heads) - 1)
+    heads = [f"{c.title}: {c.group}" if c.group else c.title for c in section.columns]
+    rule = ["---"] + ["---:" if section.figures and not c.words else "---" for c in section.columns[1:]]
     return ["| " + " | ".join(map(_cell, row)) + " |" for row in (heads, rule, *section.rows)]
 
 

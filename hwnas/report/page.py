@@ -13,12 +13,12 @@ from hwnas import __version__
 from hwnas.report.content import (
     COSTS,
     EMULATED,
+    KINDS,
     NONE,
     PREDICTED,
     Front,
     Section,
     cost,
-    facts,
     figure,
     primary,
     score,
@@ -26,6 +26,7 @@ from hwnas.report.content import (
     source,
     title,
 )
+from hwnas.report.facts import OBJECTIVES, facts, heading
 from hwnas.report.figures import FIRST_AXIS, axes, interactive
 from hwnas.report.points import Cloud
 
@@ -72,12 +73,12 @@ def render(front: Front, sections: Sequence[Section], cloud: Cloud) -> str:
     note = (
         f"Costs are predicted; {metric} is that of the int8 form on validation subjects, {source(front)} data. A thin line joins "
         "a student's score after the short and after the full distillation. Hover a point for its "
-        "architecture, cost and scores; drag to zoom, double-click to reset."
+        "architecture, cost and scores; drag to zoom, double-click to reset. "
+        f"{OBJECTIVES}"
     )
-    heading = f"{front.get('task')} on {front.get('profile')}"
     return PAGE.format(
-        title=escape(f"hwnas: {heading}"),
-        heading=escape(heading),
+        title=escape(f"hwnas: {heading(front)}"),
+        heading=escape(heading(front)),
         css=(HERE / "page.css").read_text(encoding="utf-8"),
         facts="".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts(front)),
         tiles="".join(_tile(*tile) for tile in tiles(front)),
@@ -99,7 +100,7 @@ def tiles(front: Front) -> list[tuple[str, str, str]]:
         made.append((f"best student, {title(metric)}", figure(score(chosen, "test", metric)), f"test, int8, {source(front)}"))
         kind = EMULATED if cost(chosen, "latency_us", EMULATED) is not None else PREDICTED
         made += [
-            (f"its {q.title}", q.show(cost(chosen, name, kind)), kind)
+            (f"its {q.title}", q.show(cost(chosen, name, kind)), KINDS[kind])
             for name, q in COSTS.items()
             if name in ("latency_us", "ram_bytes", "energy_uj")
         ]
@@ -118,8 +119,7 @@ def _tile(name: str, value: str, kind: str) -> str:
 
 def _section(section: Section) -> str:
     kind = "figures" if section.figures else "facts-table"
-    starts = _starts(section)
-    body = "".join(f"<tr>{_cells('td', row, starts)}</tr>" for row in section.rows)
+    body = "".join(f"<tr>{_cells('td', row, section)}</tr>" for row in section.rows)
     return (
         f'<section><h2>{escape(section.title)}</h2><p class="note">{escape(section.note)}</p>'
         f'<div class="scroll"><table class="{kind}"><thead>{_head(section)}</thead><tbody>{body}</tbody></table></div></section>'
@@ -127,7 +127,7 @@ def _section(section: Section) -> str:
 
 
 def _head(section: Section) -> str:
-    titles = f"<tr>{_cells('th', [c.title for c in section.columns], _starts(section))}</tr>"
+    titles = f"<tr>{_cells('th', [c.title for c in section.columns], section)}</tr>"
     if not any(c.group for c in section.columns):
         return titles
     groups = [(name, len(list(members))) for name, members in groupby(c.group for c in section.columns)]
@@ -140,8 +140,12 @@ def _starts(section: Section) -> set[int]:
     return {i for i, name in enumerate(groups) if i and name != groups[i - 1]}
 
 
-def _cells(tag: str, texts: Sequence[str], starts: set[int]) -> str:
-    marks = [" ".join(["start"] * (i in starts) + ["none"] * (text == NONE)) for i, text in enumerate(texts)]
+def _cells(tag: str, texts: Sequence[str], section: Section) -> str:
+    starts, columns = _starts(section), section.columns
+    marks = [
+        " ".join(["start"] * (i in starts) + ["words"] * column.words + ["none"] * (text == NONE))
+        for i, (text, column) in enumerate(zip(texts, columns, strict=True))
+    ]
     return "".join(f'<{tag} class="{mark}">{escape(text)}</{tag}>' for mark, text in zip(marks, texts, strict=True))
 
 

@@ -24,7 +24,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """All points of a run: scored after short distillation only, fully distilled and dominated, and on the front."""
+    """All points of a run: scored after short distillation only, fully distilled but not on the front, and on the front."""
 
     scored: tuple[Point, ...]
     fallen: tuple[Point, ...]
@@ -76,6 +76,7 @@ def _points(rows: Sequence[tuple[Mapping[str, Any], float | None, float | None]]
 
 def _text(row: Mapping[str, Any], y: float, before: float | None, metric: str) -> tuple[str, ...]:
     lines = [str(row.get("id", row.get("number", NONE))), str(row.get("summary", row.get("family", "")))]
+    lines += [f"not on the front: {row['fallen']}"] if row.get("fallen") else []
     lines.append(f"{title(metric)}, validation: {y:.3f}" + (f" (short distillation {before:.3f})" if before is not None else ""))
     tested = score(row, "test", metric) if "test" in row.get("metrics", {}) else None
     lines += [f"{title(metric)}, test: {tested:.3f}"] if tested is not None else []

@@ -19,6 +19,7 @@ def render(front: Front) -> str:
             row = {
                 "id": s["id"],
                 "status": status,
+                "reason": s.get("fallen"),
                 "family": s.get("family"),
                 "parameters": s.get("parameters"),
                 "macs": s.get("macs"),

@@ -6,14 +6,16 @@ from rich import box
 from rich.table import Table
 
 from hwnas.report.content import COSTS, EMULATED, PREDICTED, Front, cost, figure, primary, score, source, title
+from hwnas.report.facts import warning
 
 
 def terminal_table(front: Front) -> Table:
     """The Pareto front of the content of `front.json`. Each column holds one kind of figure, named in its head."""
     first, students = primary(front), front.get("students", [])
     emulated = any(cost(s, name, EMULATED) is not None for s in students for name in COSTS)
+    look = warning(front)
     table = Table(
-        title=f"Pareto front: {front.get('task')} on {front.get('profile')}, {source(front)} data, int8",
+        title=f"Pareto front: {front.get('task')} on {front.get('profile')}, {source(front)} data, int8" + (f"\n{look}" if look else ""),
         caption="emulated: the shipped binary executed with modelled cycles; predicted: before training" if emulated else None,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hwnas.report import figures, markdown, page, points, table
 from hwnas.report.content import Front, Trial, primary, sections, source, title
+from hwnas.report.facts import warning
 from hwnas.resources import write_bytes, write_text
 
 
@@ -22,6 +23,7 @@ def write(run_dir: Path, front: Front, trials: Sequence[Trial]) -> None:
     """
     cloud, content, metric = points.cloud(front, trials), sections(front, trials), title(primary(front))
     heading = f"{front.get('task')} on {front.get('profile')}: {len(cloud.front)} students on the front ({source(front)} data)"
+    heading += f"\n{warning(front)}" if warning(front) else ""
     write_text(run_dir / "front.csv", table.render(front))
     write_bytes(run_dir / "figures" / "pareto.png", figures.png(cloud, f"{metric} (validation, int8)", heading))
     write_text(run_dir / "report.md", markdown.render(front, content))

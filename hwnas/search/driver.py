@@ -1,8 +1,9 @@
 """The in-process driver: generations of proposals, scored by worker processes, each step in the trial log. No torch.
 
 The tuner hears of results in the order of proposal, a whole generation at a time, so neither the number of workers nor their
-speed changes what it proposes. A log that holds part of a search is *replayed*: the tuner proposes again from the same seed,
-and results that are in the log are used instead of being computed.
+speed changes what it proposes. Generations are counted in trials, failed ones included, and one that the end of a search leaves
+incomplete is not told, so neither does the number of trials asked for. A log that holds part of a search is *replayed*: the tuner
+proposes again from the same seed, and results that are in the log are used instead of being computed.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def search(
     seed: int,
     on_event: OnEvent = _silent,
 ) -> Outcome:
-    """Score `trials` candidates, `generation` at a time, in `jobs` processes.
+    """Score `trials` candidates in `jobs` processes; the tuner hears of results after every `generation` trials.
 
     `tuner` must be fresh (its search space set, nothing proposed); `log` may hold an earlier part of the same search.
 
@@ -105,11 +106,12 @@ class _Search:
         outcome, cpu = self._outcome, time.process_time()
         with WorkerPool(scorer, jobs) as pool:
             while (missing := trials - len(outcome.scored)) > 0 and not outcome.exhausted:
-                done = self._score(self._propose(min(generation, missing)), pool)
-                outcome.trials += done
-                for trial in done:
-                    self._tuner.receive_trial_result(trial.id, trial.parameters, trial.value)
+                room = generation - len(outcome.trials) % generation
+                outcome.trials += self._score(self._propose(min(room, missing)), pool)
                 self._check_failures(trials)
+                if len(outcome.trials) % generation == 0 and not outcome.exhausted:
+                    for trial in outcome.trials[-generation:]:
+                        self._tuner.receive_trial_result(trial.id, trial.parameters, trial.value)
             stats = pool.stats
         outcome.stats = SearchStats(stats.busy_s, stats.waiting_s, time.process_time() - cpu)
         return outcome
@@ -165,7 +167,7 @@ class _Search:
             )
 
     def _check_failures(self, trials: int) -> None:
-        failed = [t for t in self._outcome.trials if t.metrics is None]
+        failed = [t for t in self._outcome.trials if t.failed]
         hopeless = len(failed) >= FEW_FAILURES and not self._outcome.scored
         if hopeless or len(failed) > trials:
             raise RunError(

@@ -15,6 +15,7 @@ import argparse
 import importlib
 import json
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +75,8 @@ class ServiceTuner(GatedTuner):
     """The gated tuner of an NNI experiment. It alone writes the trial log while the experiment runs.
 
     Trials of a concurrent experiment end in no fixed order, so a resumed one is not replayed: earlier results are taught to the
-    tuner and their architectures never proposed again. The first error is left in `DIR/nni/error.json`.
+    tuner and their architectures never proposed again. Trials that an earlier experiment left without a result are handed out
+    first, under the id they have in the log. The first error is left in `DIR/nni/error.json`.
     """
 
     def __init__(self, run_dir: str) -> None:
@@ -86,24 +88,29 @@ class ServiceTuner(GatedTuner):
         self._first_id = 1 + max((t.id for t in earlier), default=-1)
         self._trials: dict[int, Trial] = {}
         self._earlier, self._seed = earlier, service.seed
+        self._unfinished = deque(t for t in earlier if t.abandoned)
 
     def update_search_space(self, search_space: Mapping[str, Any]) -> None:
         """Take the space and what an earlier experiment of this run found in it."""
         super().update_search_space(search_space)
         hashes = [r["hash"] for r in self._log.records if "hash" in r]
         self.recall(hashes, scored_results(self._earlier))
+        self.counts.proposed += len(self._unfinished)
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
-        """As the gate does. The result carries `_seed`, the seed of the trial."""
+        """An unfinished trial, or else as the gate does. The result carries `_seed`, the seed of the trial."""
+        trial = self._unfinished.popleft() if self._unfinished else self._new_trial(parameter_id, **kwargs)
+        self._trials[parameter_id] = trial
+        return trial.parameters | {"_seed": trial_seed(self._seed, trial.hash)}
+
+    def _new_trial(self, parameter_id: int, **kwargs: Any) -> Trial:
         try:
             parameters = super().generate_parameters(parameter_id, **kwargs)
         except HwnasError as error:
             write_text(self._run / "nni" / "error.json", json.dumps({"type": type(error).__name__, "message": str(error)}))
             raise
         verdict = self.verdict(parameter_id)
-        trial = Trial(self._first_id + parameter_id, verdict.hash, parameters, dict(verdict.cost))
-        self._trials[parameter_id] = trial
-        return parameters | {"_seed": trial_seed(self._seed, verdict.hash)}
+        return Trial(self._first_id + parameter_id, verdict.hash, parameters, dict(verdict.cost))
 
     def receive_trial_result(self, parameter_id: int, parameters: Mapping[str, Any], value: Any, **kwargs: Any) -> None:
         """Log a result and pass it on; one that comes after its trial was given up is ignored."""
@@ -111,7 +118,10 @@ class ServiceTuner(GatedTuner):
         if trial is not None:
             trial = replace(trial, metrics=value.get("metrics"), reason=value.get("failed", ""), seconds=value["seconds"])
             write_result(self._log, trial)
-            super().receive_trial_result(parameter_id, trial.parameters, trial.value, **kwargs)
+            if trial.id >= self._first_id:
+                super().receive_trial_result(parameter_id, trial.parameters, trial.value, **kwargs)
+            else:  # the inner tuner of this experiment did not propose it
+                self.recall((), scored_results([trial]))
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         """Log a trial whose process failed. That one succeeded is no news: NNI may say so before it hands over the result."""

@@ -19,11 +19,11 @@ RESULTS = ("scored", "failed")
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate that passed the gate, and its result once there is one.
+    """A candidate that passed the gate, and its result once there is one: it was scored, has failed or was abandoned.
 
     Attributes:
         cost: the gate's predicted figures.
-        metrics: None for a trial that failed (`reason` says why) or has not ended.
+        metrics: None for a trial that failed (`reason` says why) or has no result yet.
         seconds: wall clock of scoring.
     """
 
@@ -41,6 +41,16 @@ class Trial:
         if self.metrics is None:
             raise ValueError(f"trial {self.id} has no objectives: {self.reason or 'it has not ended'}")
         return Objectives.of(merged(self.cost, self.metrics))
+
+    @property
+    def failed(self) -> bool:
+        """It ended without metrics; `reason` says why."""
+        return self.metrics is None and bool(self.reason)
+
+    @property
+    def abandoned(self) -> bool:
+        """It was proposed and has no result: its search runs still, or was stopped before it ended."""
+        return self.metrics is None and not self.reason
 
     @property
     def value(self) -> dict[str, Any]:
@@ -115,7 +125,7 @@ def with_result(trial: Trial, record: Record) -> Trial:
 
 
 def read_trials(records: Iterable[Record]) -> list[Trial]:
-    """Every trial of a log, in the order of proposal; those that have not ended have neither metrics nor a reason."""
+    """Every trial of a log, in the order of proposal; those without a result are `abandoned`."""
     trials: dict[int, Trial] = {}
     for record in records:
         if record["kind"] == "proposed":

@@ -99,6 +99,6 @@ VIEWS = 6
 PRETRAIN = Recipe(name="pretrain", epochs=12, batch_size=64, windows_per_epoch=6000, balance=0.5, augment=1.0, average=0.995)
 TEACHER = Recipe(name="teacher", epochs=18, batch_size=64, windows_per_epoch=6000, balance=0.5, augment=1.0, average=0.995)
 SHORT = Recipe(name="short", epochs=8, batch_size=64, windows_per_epoch=6000, learning_rate=1.2e-2, average=0.95, loss=_SOFT)
-FULL = Recipe(name="full", epochs=36, batch_size=64, windows_per_epoch=6000, learning_rate=1.2e-2, average=0.99, loss=_SOFT)
+FULL = Recipe(name="full", epochs=44, batch_size=64, windows_per_epoch=6000, learning_rate=1.2e-2, average=0.99, loss=_SOFT)
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PRETRAIN, TEACHER, SHORT, FULL)}

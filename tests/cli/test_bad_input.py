@@ -44,6 +44,7 @@ def patient(folder: Path, number: int, y: list[int], x: np.ndarray | None = None
         (["--tuner", "paretto"], ["tuner", "pareto"]),
         (["--trials", "0"], ["trials"]),
         (["--max-ram-kb", "-1"], ["max_ram_kb"]),
+        (["--max-latency-ms", "inf"], ["max_latency_ms"]),
         (["--trails", "3"], ["--trials"]),
     ],
 )
@@ -54,6 +55,11 @@ def test_flags(change: list[str], words: list[str], tmp_path: Path, capsys: pyte
 
 def test_no_profile(capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, ["search", "--quiet"], 2, "--profile", "hwnas profiles")
+
+
+def test_a_configuration_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.yaml").write_text("config: 3\n")
+    refused(capsys, ["search", "--config", str(tmp_path / "run.yaml")], 2, "run.yaml", "'config' must be a mapping")
 
 
 def test_misspelt_key_in_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,10 +150,11 @@ def test_full_disk_leaves_nothing_half_written(tmp_path: Path, capsys: pytest.Ca
         (["--resume", "--windows", "300"], "data was"),
         (["--resume", "--max-latency-ms", "5"], "budget was"),
         (["--resume", "--split-seed", "5"], "split_seed was"),
+        (["--resume", "--trials", "2"], "holds 4 scored candidates"),
     ],
 )
 def test_a_run_is_continued_only_as_it_was(change: list[str], word: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(capsys, [*QUICK, *SMALL, "--out", str(finished), "--quiet", *change], 2, word, "--out")
+    refused(capsys, [*QUICK, *SMALL, "--out", str(finished), "--quiet", *change], 2, word)
 
 
 def test_resume_with_another_space(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from scipy.io import savemat
 
 from hwnas.cli.app import run
 from hwnas.hardware.profile import read
 from hwnas.search.trial_log import parse
+from hwnas.tasks import TASKS
 
 from .conftest import QUICK, SMALL
 
@@ -123,6 +125,38 @@ def small_generator(monkeypatch: pytest.MonkeyPatch) -> None:
         return generate(**{**arguments, "subjects": 12, "windows": 60})
 
     monkeypatch.setattr(generator, "generate", small)
+
+
+def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The path of real recordings, on generated windows written in their format: pre-training, provenance, and evaluation."""
+    windows = TASKS["rhythm"].load(None, window_s=10.0, seed=5, subjects=12, windows=360)
+    for subject in windows.subjects:
+        part = windows.take(windows.subject == subject)
+        content = {"ppgseg": part.x[:, 0].astype(np.float64), "labels": part.y[:, None].astype(np.uint8)}
+        (tmp_path / "data").mkdir(exist_ok=True)
+        savemat(tmp_path / "data" / f"MPA_{subject}.mat", content)
+    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--quiet", "--jobs", "2"]
+    assert run([*QUICK, *arguments]) == 0
+    front = front_of(tmp_path / "run")
+    assert front["source"] == "real" and front["windows"]["window_s"] == 10
+    card = json.loads((tmp_path / "run" / "teacher" / "card.json").read_text())
+    assert list(card["recipe"]) == ["pretrain", "teacher"]
+    capsys.readouterr()
+    student = str(tmp_path / "run" / front["students"][0]["folder"])
+    assert run(["evaluate", student, "--data", str(tmp_path / "data"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    parts = front["windows"]["parts"]
+    assert result["subjects_seen_in_training"] == parts["train"]["subjects"] + parts["validation"]["subjects"]
+
+
+def test_resume_reads_the_settings_of_the_run(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (copy / "front.json").unlink()
+    (copy / ".run.yaml.abc123").write_text("left by a kill")
+    assert run(["search", "--out", str(copy), "--resume", "--quiet"]) == 0
+    assert (copy / "front.json").read_bytes() == (finished / "front.json").read_bytes()
+    assert not (copy / ".run.yaml.abc123").exists()
 
 
 def test_profile_repeats_the_shipped_table(tmp_path: Path) -> None:

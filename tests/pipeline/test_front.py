@@ -32,6 +32,7 @@ def test_dominated_students_fall_and_the_front_is_in_order_of_latency() -> None:
     cards = [card("slow", 0.95, latency_us=90.0), card("worse", 0.89, latency_us=60.0), card("fast", 0.8, latency_us=10.0), card("mid")]
     front, fallen = freeze(cards, "af_auc", BUDGET)
     assert (ids(front), ids(fallen)) == (["fast", "mid", "slow"], ["worse"])
+    assert fallen[0]["fallen"] == "dominated by mid" and not any("fallen" in c for c in front)
 
 
 def test_a_student_that_is_better_in_one_cost_alone_stays() -> None:
@@ -62,6 +63,7 @@ def test_over_budget_as_emulated_is_off_the_front_whatever_was_predicted(name: s
     assert over_budget(over, BUDGET) == [name]
     front, fallen = freeze([over, card("in", 0.7)], "af_auc", BUDGET)
     assert (ids(front), ids(fallen)) == (["in"], ["over"])
+    assert fallen[0]["fallen"] == f"over budget as emulated: {name}" and "fallen" not in over
 
 
 @pytest.mark.parametrize("name", BUDGET_FIELDS)
@@ -77,11 +79,11 @@ def test_a_student_over_budget_does_not_push_others_off() -> None:
     assert ids(freeze(cards, "af_auc", BUDGET)[0]) == ["in"]
 
 
-def test_of_equal_students_the_first_stays() -> None:
+def test_of_equal_students_one_stays_whatever_their_order() -> None:
     for order in (["b", "a", "c"], ["c", "b", "a"]):
         front, fallen = freeze([card(i) for i in order], "af_auc", BUDGET)
-        assert ids(front) == order[:1]
-        assert ids(fallen) == sorted(order[1:])
+        assert (ids(front), ids(fallen)) == (["a"], ["b", "c"])
+        assert {c["fallen"] for c in fallen} == {"equal to a student on the front"}
 
 
 def test_nobody_fits() -> None:

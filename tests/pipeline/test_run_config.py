@@ -11,8 +11,11 @@ import pytest
 import yaml
 
 from hwnas.errors import ConfigError, UsageError
-from hwnas.pipeline.config import BudgetConfig, RunConfig, fingerprint, read_run_yaml, write_run_yaml
-from hwnas.pipeline.search import resolve
+from hwnas.pipeline import identity
+from hwnas.pipeline.config import BudgetConfig, RunConfig, read_run_yaml, write_run_yaml
+from hwnas.pipeline.identity import MAY_CHANGE, fingerprint
+from hwnas.pipeline.resolve import resolve
+from hwnas.resources import folder
 
 PROFILE = "cortex-m4-192k"
 EVERYTHING: dict[str, Any] = {
@@ -41,7 +44,7 @@ def config(**values: Any) -> RunConfig:
 
 
 def written(path: Path, run: RunConfig) -> Path:
-    write_run_yaml(path, run, {"torch": "1"}, "d0")
+    write_run_yaml(path, run, fingerprint(run, "d0"), {"torch": "1"})
     return path
 
 
@@ -140,14 +143,58 @@ def test_limits_can_stand_in_front_json() -> None:
     assert json.loads(json.dumps(asdict(largest.limits), allow_nan=False)) == asdict(largest.limits)
 
 
-@pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"profile", "space", "trials", "service", "data"}))
+ALSO = {"effort": {"recipes"}}  # quick runs have recipes of their own
+
+
+@pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"profile", "space", *MAY_CHANGE}))
 def test_a_fingerprint_names_what_changed(name: str) -> None:
     before, now = fingerprint(config(), "d0"), fingerprint(config(**{name: EVERYTHING[name]}), "d0")
-    assert [key for key in now if now[key] != before[key]] == [name]
+    assert {key for key in now if now[key] != before[key]} == {name} | ALSO.get(name, set())
 
 
 def test_a_fingerprint_holds_the_content_of_the_data_and_not_its_path() -> None:
-    before = fingerprint(config(data="/old", trials=1, service="local"), "d0")
-    assert before == fingerprint(config(data="/new", trials=2, service="nni"), "d0")
-    assert fingerprint(config(), "d0") | {"data": "d1"} == fingerprint(config(), "d1")
-    assert set(before) == set(RunConfig.model_fields) - {"trials", "service"}
+    before = fingerprint(config(data="/old", trials=1), "d0")
+    assert before == fingerprint(config(data="/new", trials=2), "d0")
+    assert before | {"data": "d1"} == fingerprint(config(), "d1")
+    assert set(before) >= set(RunConfig.model_fields) - {"trials"}
+
+
+def test_a_fingerprint_holds_the_content_of_a_space_file_too(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    text = (folder("search_spaces") / "mobilenet1d.yaml").read_text()
+    mine.write_text(text)
+    before = fingerprint(config(space=str(mine)), "d0")
+    assert fingerprint(config(space=str(mine)), "d0") == before
+    mine.write_text(text.replace("stride: [4, 8]", "stride: [4]"))
+    now = fingerprint(config(space=str(mine)), "d0")
+    assert {key for key in now if now[key] != before[key]} == {"space_content"}
+
+
+def test_a_fingerprint_holds_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(config(), "d0")
+    monkeypatch.setattr(identity, "kernel_set_hash", lambda: "other")
+    assert fingerprint(config(), "d0") == before | {"kernels": "other"}
+
+
+def test_versions_that_began_a_run_stay(tmp_path: Path) -> None:
+    path = written(tmp_path / "run.yaml", config())
+    assert "continued_with" not in yaml.safe_load(path.read_text())
+    write_run_yaml(path, config(trials=9), fingerprint(config(), "d0"), {"torch": "2"})
+    content = yaml.safe_load(path.read_text())
+    assert (content["versions"], content["continued_with"], content["config"]["trials"]) == ({"torch": "1"}, {"torch": "2"}, 9)
+
+
+def test_relative_paths_count_from_where_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    shipped = (folder("search_spaces") / "mobilenet1d.yaml").read_text()
+    for place in ("here", "there"):
+        (tmp_path / place / "mine.yaml").write_text(shipped)
+    file = tmp_path / "there" / "run.yaml"
+    file.write_text(f"profile: {PROFILE}\ndata: recordings\nspace: mine.yaml\n")
+    of_file = resolve(file, {}, {})
+    assert (of_file.data, of_file.space) == (str(tmp_path / "there" / "recordings"), str(tmp_path / "there" / "mine.yaml"))
+    of_flags = resolve(file, {"data": "recordings", "space": "mine.yaml"}, {})
+    assert (of_flags.data, of_flags.space) == (str(tmp_path / "here" / "recordings"), str(tmp_path / "here" / "mine.yaml"))
+    assert resolve(file, {"space": "mobilenet1d"}, {}).space == "mobilenet1d"

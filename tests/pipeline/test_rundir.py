@@ -10,6 +10,7 @@ import pytest
 from hwnas.errors import RunError, UsageError
 from hwnas.pipeline.config import RunConfig, read_run_yaml
 from hwnas.pipeline.rundir import RunDirectory, check_free, claim, default_root, read_json, versions
+from hwnas.search.trial_log import TrialLog
 
 PROFILE = "cortex-m4-192k"
 
@@ -58,6 +59,7 @@ def test_a_run_is_taken_up_only_when_asked(tmp_path: Path) -> None:
         ({"task": "rhythm-af"}, 'task was "rhythm", now "rhythm-af"'),
         ({"tuner": "random"}, 'tuner was "pareto", now "random"'),
         ({"effort": "quick"}, 'effort was "normal", now "quick"'),
+        ({"service": "nni"}, 'service was "local", now "nni"'),
         ({"students": 3}, "students was 8, now 3"),
         ({"generation": 3}, "generation was 8, now 3"),
         ({"window_s": 10.0}, "window_s was null, now 10.0"),
@@ -79,11 +81,31 @@ def test_a_resumption_with_other_recordings_is_refused(tmp_path: Path) -> None:
         claim(tmp_path, config(data="/old/place"), "d1", resume=True)
 
 
-def test_more_trials_another_service_and_moved_recordings_may_resume(tmp_path: Path) -> None:
+def test_more_trials_and_moved_recordings_may_resume(tmp_path: Path) -> None:
     claim(tmp_path, config(data="/old/place"), "d0", resume=False)
-    later = config(data="/new/place", trials=99, service="nni")
+    later = config(data="/new/place", trials=99)
     run = claim(tmp_path, later, "d0", resume=True)
     assert RunConfig.model_validate(read_run_yaml(run.run_yaml)[0]) == later
+
+
+def test_fewer_trials_than_are_scored_are_refused(tmp_path: Path) -> None:
+    run = claim(tmp_path, config(trials=5), "d0", resume=False)
+    with TrialLog.create(run.trials, {}) as log:
+        for number in range(3):
+            log.append("scored", id=str(number))
+    with pytest.raises(UsageError, match=r"holds 3 scored candidates, asked for 2; give at least --trials 3"):
+        claim(tmp_path, config(trials=2), "d0", resume=True)
+    claim(tmp_path, config(trials=3), "d0", resume=True)
+
+
+def test_what_a_killed_write_left_is_no_obstacle_and_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".run.yaml.x1y2").write_text("half")
+    claim(tmp_path, config(), "d0", resume=False)
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / ".card.json.a_b").write_text("half")
+    (tmp_path / "teacher" / ".hidden").write_text("mine")
+    claim(tmp_path, config(), "d0", resume=True)
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [".hidden", "run.yaml"]
 
 
 def test_default_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

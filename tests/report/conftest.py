@@ -49,14 +49,34 @@ def _student(number: int, latency_us: float, auc: float) -> dict[str, Any]:
 def sample_front() -> dict[str, Any]:
     """The content of a `front.json`."""
     latencies = (310.0, 620.0, 1180.0, 2950.0, 6100.0, 12400.0)
+    students = [_student(i + 1, latency, 0.91 + 0.0105 * i) for i, latency in enumerate(latencies)]
+    dominated = _student(9, 4100.0, 0.921) | {"fallen": f"dominated by {students[3]['id']}"}
+    del dominated["metrics"]["test"]
     return {
         "profile": "cortex-m4-192k",
         "task": "rhythm",
-        "data": {"name": "signal generator", "source": "synthetic", "windows": 3600, "subjects": 60},
+        "data": "signal generator",
+        "source": "synthetic",
+        "windows": {
+            "name": "signal generator",
+            "source": "synthetic",
+            "window_s": 10.0,
+            "hash": "5b1f0c3ad2e94477",
+            "parts": {
+                "train": {"windows": 2160, "subjects": 36},
+                "validation": {"windows": 720, "subjects": 12},
+                "test": {"windows": 719, "subjects": 11},
+            },
+        },
+        "primary": "af_auc",
+        "effort": "normal",
+        "service": "local",
         "seed": 0,
+        "split_seed": 7,
         "budget": {"ram_bytes": 65536, "flash_bytes": 524288, "latency_us": 20000.0, "energy_uj": 1000.0},
         "teacher": {
-            "id": "resnet18_1d-5f0c2ab1",
+            "id": "5f0c2ab1d4e6f708",
+            "name": "resnet18_1d",
             "parameters": 968_454,
             "metrics": {"validation": {"af_auc": 0.978, "accuracy": 0.851}, "test": {"af_auc": 0.971, "accuracy": 0.842}},
             "calibration": {
@@ -78,8 +98,9 @@ def sample_front() -> dict[str, Any]:
             "reject_share": 0.412,
             "seconds": 381.4,
         },
-        "students": [_student(i + 1, latency, 0.91 + 0.0105 * i) for i, latency in enumerate(latencies)],
-        "fallen": [_student(9, 4100.0, 0.921)],
+        "best": students[-1]["id"],
+        "students": students,
+        "fallen": [dominated],
     }
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from hwnas.errors import RunError
 from hwnas.report import from_log, terminal_table, write
 from hwnas.report.content import COSTS, KINDS, NONE, sections
+from hwnas.report.facts import LOOK, OBJECTIVES, facts
 from hwnas.report.figures import axes, interactive
 from hwnas.report.page import tiles
 from hwnas.report.points import cloud
@@ -85,7 +86,7 @@ def test_csv_holds_the_stored_figures(written: Path, front: Row) -> None:
         for name in COSTS:
             for kind in KINDS:
                 assert float(row[f"{name}_{kind}"]) == student["cost"][name][kind]
-        assert float(row["test_af_auc"]) == student["metrics"]["test"]["af_auc"]
+        assert row["test_af_auc"] == (str(student["metrics"]["test"]["af_auc"]) if "test" in student["metrics"] else "")
         assert float(row["short_validation_af_auc"]) == student["short_validation"]["af_auc"]
         assert row["data"] == "synthetic"
 
@@ -160,17 +161,19 @@ def test_hover_tells_what_a_point_is(front: Row, trials: list[Row]) -> None:
 
 def test_text_from_elsewhere_stays_text(tmp_path: Path, front: Row, trials: list[Row]) -> None:
     evil = "</script><script>alert(1)</script>|<b>"
-    front["data"]["name"] = front["students"][0]["summary"] = front["task"] = evil
+    front["data"] = front["fallen"][0]["fallen"] = front["students"][0]["summary"] = front["task"] = evil
     write(tmp_path, front, trials)
     page = (tmp_path / "report.html").read_text()
     assert "<script>alert(1)" not in page
     assert Page(page).open == []
     table = [line for line in (tmp_path / "report.md").read_text().splitlines() if "alert" in line and line.startswith("| ")]
     assert table
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in table)
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {5, 9}  # architectures, and students not on the front
 
 
-@pytest.mark.parametrize("gone", ["fallen", "search", "teacher", "budget", "data", "seed"])
+@pytest.mark.parametrize(
+    "gone", ["fallen", "search", "teacher", "budget", "data", "source", "windows", "effort", "service", "seed", "split_seed"]
+)
 def test_an_absent_part_leaves_the_rest(tmp_path: Path, front: Row, trials: list[Row], gone: str) -> None:
     del front[gone]
     write(tmp_path, front, trials)
@@ -193,17 +196,70 @@ def test_plain_metrics_of_a_teacher(front: Row, trials: list[Row]) -> None:
 
 def test_teacher_card_tells_calibration_before_and_after(front: Row, trials: list[Row]) -> None:
     (card,) = (s for s in sections(front, trials) if s.title == "Teacher card")
-    rows = dict(row for row in card.rows)
+    rows = {row[0]: row[1] for row in card.rows}
     assert (rows["NLL before"], rows["NLL after"], rows["ECE before"], rows["ECE after"]) == ("0.612", "0.498", "0.091", "0.027")
     assert rows["entropy validation mean bits"] == "0.870"
     assert rows["entropy validation passed"] == "yes"
     assert rows["AF AUC, test"] == "0.971"
+    assert "same validation windows that the temperature is fitted on" in card.note
 
 
 def test_unstated_data_is_not_called_real(front: Row, trials: list[Row]) -> None:
     front["data"] = "/some/folder"
+    del front["source"]
     assert all("real" not in note.note for note in sections(front, trials))
     assert "unstated" in sections(front, trials)[0].note
+
+
+def test_facts_tell_the_windows_of_every_part(front: Row) -> None:
+    told = dict(facts(front))
+    assert told["data"] == "signal generator (synthetic)"
+    assert told["window length"] == "10 s"
+    assert told["train"] == "2,160 windows of 36 subjects"
+    assert told["validation"] == "720 windows of 12 subjects"
+    assert told["test"] == "719 windows of 11 subjects"
+    assert (told["seed"], told["split seed"], told["effort"], told["service"]) == ("0", "7", "normal", "local")
+
+
+@pytest.mark.parametrize(("effort", "warned"), [("quick", True), ("normal", False)])
+def test_a_quick_run_says_so_everywhere(
+    tmp_path: Path, front: Row, trials: list[Row], monkeypatch: pytest.MonkeyPatch, effort: str, warned: bool
+) -> None:
+    drawn: list[str] = []
+
+    def draw(cloud: object, y_title: str, heading: str) -> bytes:
+        drawn.append(heading)
+        return b""
+
+    monkeypatch.setattr("hwnas.report.figures.png", draw)
+    front["effort"] = effort
+    write(tmp_path, front, trials)
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(terminal_table(front))
+    page, report = ((tmp_path / name).read_text() for name in ("report.html", "report.md"))
+    h1 = re.findall("<h1>(.*?)</h1>", page)[0]
+    for text in (drawn[0], shown.getvalue(), h1, report.splitlines()[0], dict(facts(front))["effort"]):
+        assert (LOOK in text) == warned
+
+
+def test_every_fallen_student_says_why(written: Path, front: Row, trials: list[Row]) -> None:
+    (table,) = (s for s in sections(front, trials) if s.title == "Fully distilled, not on the front")
+    student, reason = front["fallen"][0]["id"], front["fallen"][0]["fallen"]
+    assert [c.title for c in table.columns[:2]] == ["student", "why"]
+    assert table.rows[0][:2] == (student, reason)
+    assert f"| {student} | {reason} |" in (written / "report.md").read_text()
+    assert [r["reason"] for r in csv.DictReader(io.StringIO((written / "front.csv").read_text()))] == [""] * 6 + [reason]
+    assert any(reason in line for line in cloud(front, trials).fallen[0].text)
+
+
+def test_tiles_name_the_kind_of_cost_in_full(front: Row) -> None:
+    kinds = [kind for name, _, kind in tiles(front) if name.startswith("its ")]
+    assert kinds == ["emulated (modelled cycles)"] * 3
+
+
+def test_the_scatter_names_the_objectives(written: Path) -> None:
+    assert OBJECTIVES in (written / "report.md").read_text()
+    assert OBJECTIVES in (written / "report.html").read_text()
 
 
 def test_rejections_are_counted_by_limit(front: Row, trials: list[Row]) -> None:

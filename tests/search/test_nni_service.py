@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hwnas.search import nni_service, toy
 from hwnas.search.nni_tuner import Service, ServiceTuner, load_function
 from hwnas.search.trial_log import parse
 from hwnas.search.trials import Event, read_trials, trial_seed
+from hwnas.search.tuner import ParetoTuner
 
 SERVICE = Service("hwnas.search.toy:make_judge", "hwnas.search.toy:make_scorer", "pareto", 3, {"space": "toy", "seed": 3})
 
@@ -79,14 +81,46 @@ def test_the_tuner_of_the_dispatcher_writes_the_log_and_continues_it(tmp_path: P
     first.trial_end(2, False)
     first.receive_trial_result(2, proposed[2], {"default": 0.2, "metrics": {"error": 0.2}, "seconds": 1.0})
     first._log.close()
+    trials = read_trials(parse(tmp_path / "trials.jsonl")[0][1:])
+    assert [bool(t.metrics) for t in trials] == [True, False, False, False]
+    assert [t.reason for t in trials] == ["", "ValueError: no", "its process ended without a result", ""]
+    assert [t.failed for t in trials] == [False, True, True, False]
+    assert [t.abandoned for t in trials] == [False, False, False, True]
     second = tuner(tmp_path)
     more = [second.generate_parameters(i) for i in range(30)]
-    assert not {toy.ToyJudge()(p).hash for p in more} & {toy.ToyJudge()(p).hash for p in proposed}
+    assert more[0] == proposed[3], "what was left without a result comes first"
+    assert not {toy.ToyJudge()(p).hash for p in more[1:]} & {toy.ToyJudge()(p).hash for p in proposed}
     second._log.close()
+    hashes = [t.hash for t in read_trials(parse(tmp_path / "trials.jsonl")[0][1:])]
+    assert len(set(hashes)) == len(hashes) == 33
+
+
+@pytest.mark.parametrize("name", ["pareto", "random", "tpe"])
+def test_unfinished_trials_of_an_experiment_get_their_results_in_the_next(tmp_path: Path, name: str) -> None:
+    """One is scored, one fails, one loses its process, one is interrupted again; the log tells each under its first id."""
+    replace(SERVICE, tuner=name).write(tmp_path)
+    first = tuner(tmp_path)
+    proposed = [first.generate_parameters(i) for i in range(4)]
+    first._log.close()
+    second = tuner(tmp_path)
+    assert [second.generate_parameters(i) for i in range(5)][:4] == proposed
+    second.receive_trial_result(1, proposed[1], {"default": 0.2, "metrics": {"error": 0.2}, "seconds": 1.0})
+    second.trial_end(1, True)
+    second.receive_trial_result(0, proposed[0], {"default": 1.0, "failed": "ValueError: no", "seconds": 1.0})
+    second.trial_end(2, False)
+    second.receive_trial_result(4, {}, {"default": 0.3, "metrics": {"error": 0.3}, "seconds": 1.0})
+    second._log.close()
+    if isinstance(second.inner, ParetoTuner):
+        assert sorted(o.error for o in second.inner._scored.values()) == [0.2, 0.3]
     trials = read_trials(parse(tmp_path / "trials.jsonl")[0][1:])
-    assert [t.id for t in trials] == list(range(34))
-    assert [bool(t.metrics) for t in trials[:4]] == [True, False, False, False]
-    assert [t.reason for t in trials[1:4]] == ["ValueError: no", "its process ended without a result", ""]
+    assert [t.parameters | {"_seed": trial_seed(3, t.hash)} for t in trials[:4]] == proposed
+    assert [t.metrics for t in trials] == [None, {"error": 0.2}, None, None, {"error": 0.3}]
+    assert [t.failed for t in trials] == [True, False, True, False, False]
+    third = tuner(tmp_path)
+    again = [third.generate_parameters(i) for i in range(12)]
+    assert again[0] == proposed[3]
+    assert not {toy.ToyJudge()(p).hash for p in again[1:]} & {t.hash for t in trials}
+    third._log.close()
 
 
 def test_errors_of_the_tuner_reach_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,45 @@
+"""Command line and configuration file -> `RunConfig`, with every name looked up before anything is done. Reads YAML files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hwnas.config import parse
+from hwnas.errors import UsageError, lookup
+from hwnas.pipeline.config import RunConfig, read_run_yaml
+from hwnas.pipeline.data import task_of
+from hwnas.space import read as read_space
+from hwnas.teachers import TEACHERS
+
+
+def resolve(config: Path | None, flags: Mapping[str, Any], limits: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a run: the file's values, with the flags that were given winning over them.
+
+    Relative paths become absolute: those of the file count from the file, those of flags from the current folder.
+
+    Raises:
+        ConfigError, UsageError: an unknown key, profile, task, space, teacher or preset, or no profile at all.
+    """
+    values = _absolute(read_run_yaml(config)[0], config.parent) if config else {}
+    values |= _absolute({name: value for name, value in flags.items() if value is not None}, Path.cwd())
+    budget = dict(values.get("budget", {})) | {name: value for name, value in limits.items() if value is not None}
+    if "profile" not in values:
+        raise UsageError("no hardware profile given; name one with --profile (`hwnas profiles` lists them)")
+    run = parse(values | {"budget": budget}, RunConfig, str(config or "command line"))
+    task_of(run.task)
+    lookup(TEACHERS, run.teacher, "teacher")
+    read_space(run.space)
+    _ = run.limits  # an unknown profile or preset is refused here
+    return run
+
+
+def _absolute(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """`values` with the paths among them counted from `base`."""
+    found = dict(values)
+    for name in ("data", "space"):
+        value = found.get(name)
+        if isinstance(value, str) and (name == "data" or value.endswith((".yaml", ".yml"))):
+            found[name] = str((base / value).resolve())
+    return found

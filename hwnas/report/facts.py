@@ -1,0 +1,47 @@
+"""What was run, as short lines that every format shows. Pure: no files."""
+
+from __future__ import annotations
+
+from hwnas.report.content import COSTS, NONE, Front, figure, source
+
+LOOK = "quick effort: a look, not a result"
+OBJECTIVES = (
+    "The front has four objectives (error, latency, RAM, flash), so a point that looks dominated in one view may be on the front "
+    "for another objective."
+)
+
+
+def warning(front: Front) -> str:
+    """What to know before any figure of this run is read; empty for a run of normal effort."""
+    return LOOK if front.get("effort") == "quick" else ""
+
+
+def heading(front: Front) -> str:
+    """Task and profile, with the warning where there is one."""
+    name = f"{front.get('task')} on {front.get('profile')}"
+    return f"{name} ({warning(front)})" if warning(front) else name
+
+
+def facts(front: Front) -> list[tuple[str, str]]:
+    """What was run, as (name, value)."""
+    budget = front.get("budget", {})
+    limits = ", ".join(f"{q.name} {budget[name] / q.divisor:,g} {q.unit}" for name, q in COSTS.items() if budget.get(name) is not None)
+    stated = [("effort", warning(front) or front.get("effort")), ("service", front.get("service"))]
+    return [
+        ("profile", figure(front.get("profile"))),
+        ("task", figure(front.get("task"))),
+        ("data", f"{front.get('data') or NONE} ({source(front)})"),
+        *_windows(front),
+        ("seed", str(front.get("seed", NONE))),
+        ("split seed", str(front.get("split_seed", NONE))),
+        *((name, str(value)) for name, value in stated if value),
+        ("budget", limits or NONE),
+    ]
+
+
+def _windows(front: Front) -> list[tuple[str, str]]:
+    """Window length, and the windows and subjects of every part of the split."""
+    windows = front.get("windows") or {}
+    rows = [("window length", f"{windows['window_s']:g} s")] if windows.get("window_s") is not None else []
+    parts = windows.get("parts") or {}
+    return rows + [(name, f"{figure(part['windows'])} windows of {figure(part['subjects'])} subjects") for name, part in parts.items()]
