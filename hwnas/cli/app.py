@@ -84,6 +84,15 @@ def _progress(quiet: bool) -> Iterator[Progress]:
             yield display
 
 
+def _table(name: str, *others: str) -> Table:
+    """A plain table whose first column, the names people type, is never broken."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(name, no_wrap=True)
+    for other in others:
+        table.add_column(other)
+    return table
+
+
 def _emit(content: Any) -> None:
     print(json.dumps(content, indent=1, allow_nan=False))
 
@@ -226,7 +235,7 @@ def list_profiles(as_json: Json = False, debug: Debug = False) -> None:
     if as_json:
         _emit([p.model_dump() for p in found])
         return
-    table = Table("profile", "description", "budget: RAM", "flash", "latency", "energy", "presets")
+    table = _table("profile", "description", "budget: RAM", "flash", "latency", "energy", "presets")
     for p in found:
         b = p.limits()
         limits = (f"{b.ram_bytes // 1024} KB", f"{b.flash_bytes // 1024} KB", f"{b.latency_us / 1e3:g} ms", f"{b.energy_uj:g} uJ")
@@ -241,7 +250,7 @@ def list_spaces(as_json: Json = False, debug: Debug = False) -> None:
     if as_json:
         _emit({name: {"size": s.size, "choices": s.choices} for name, s in found.items()})
         return
-    table = Table("space", "family", "architectures", "description")
+    table = _table("space", "family", "architectures", "description")
     for name, s in found.items():
         table.add_row(name, s.family, f"{s.size:.2e}", s.description)
     Console().print(table)
@@ -255,7 +264,7 @@ def list_tasks(as_json: Json = False, debug: Debug = False) -> None:
     if as_json:
         _emit({name: {"labels": list(t.labels), "rate_hz": t.rate_hz, "window_s": t.window_s} for name, t in TASKS.items()})
         return
-    table = Table("task", "labels", "rate", "window (generator)", "description")
+    table = _table("task", "labels", "rate", "window (generator)", "description")
     for name, t in TASKS.items():
         table.add_row(name, ", ".join(t.labels), f"{t.rate_hz:g} Hz", f"{t.window_s:g} s", t.description)
     Console().print(table)

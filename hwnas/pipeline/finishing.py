@@ -23,9 +23,8 @@ from hwnas.firmware.build import build, kernel_set_hash, toolchain
 from hwnas.firmware.emulator import Emulator
 from hwnas.graph import OP_NAMES, Add, Conv1d, Dense, DepthwiseConv1d, Graph
 from hwnas.hardware.cost import Cost, assemble, operator_cycles
-from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.front import COSTS
-from hwnas.pipeline.workshop import Workshop
+from hwnas.pipeline.workshop import Workshop, WorkshopScorer
 from hwnas.quantize import reference, storage
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.resources import write_bytes, write_text
@@ -37,23 +36,13 @@ EMULATED = "emulated (modelled cycles)"
 Card = dict[str, Any]
 
 
-class StudentFinisher:
-    """Finishes students in a worker (`hwnas.search.workers.Scorer`): the figures it returns are in the card it writes."""
+class StudentFinisher(WorkshopScorer):
+    """Finishes students in a worker; the figures it returns are in the card it writes."""
 
-    def __init__(self, config: RunConfig, root: Path) -> None:
-        self._config, self._root = config, root
-        self._shop: Workshop | None = None
-
-    def setup(self) -> None:
-        """Load the run."""
-        self._shop = Workshop.open(self._config, self._root)
-
-    def __call__(self, parameters: Mapping[str, Any], seed: int) -> dict[str, float]:
-        """Int8 validation metrics and `error` of the finished student; its folder is complete afterwards."""
-        shop = self._shop or Workshop.open(self._config, self._root)
-        card = finish(shop, parameters, seed)
-        metrics: dict[str, float] = card["metrics"]["validation"]
-        return {"error": 1 - metrics[shop.data.task.primary], **metrics}
+    def metrics(self, shop: Workshop, parameters: Mapping[str, Any], seed: int) -> dict[str, float]:
+        """See `WorkshopScorer`; the student's folder is complete afterwards."""
+        found: dict[str, float] = finish(shop, parameters, seed)["metrics"]["validation"]
+        return found
 
 
 def finish(shop: Workshop, parameters: Mapping[str, Any], seed: int) -> Card:

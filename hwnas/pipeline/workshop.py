@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,8 @@ class Workshop:
         return student
 
 
-class CandidateScorer:
-    """Scores candidates in a search worker (`hwnas.search.workers.Scorer`): short distillation, int8, validation subjects."""
+class WorkshopScorer(ABC):
+    """Work on students in a worker process (`hwnas.search.workers.Scorer`); loads the run once, when the worker starts."""
 
     def __init__(self, config: RunConfig, root: Path) -> None:
         self._config, self._root = config, root
@@ -85,8 +86,19 @@ class CandidateScorer:
         self._shop = Workshop.open(self._config, self._root)
 
     def __call__(self, parameters: Mapping[str, Any], seed: int) -> dict[str, float]:
-        """Int8 validation metrics after the short distillation, and `error`, 1 minus the task's primary metric."""
+        """Int8 validation metrics, and `error`, 1 minus the task's primary metric."""
         shop = self._shop or Workshop.open(self._config, self._root)
-        student = shop.short(shop.gate.graph(parameters), seed)
-        metrics = shop.validate(shop.quantise(student))
+        metrics = self.metrics(shop, parameters, seed)
         return {"error": 1 - metrics[shop.data.task.primary], **metrics}
+
+    @abstractmethod
+    def metrics(self, shop: Workshop, parameters: Mapping[str, Any], seed: int) -> dict[str, float]:
+        """Do the work; int8 validation metrics by name."""
+
+
+class CandidateScorer(WorkshopScorer):
+    """Ranks a candidate: short distillation, int8, validation subjects."""
+
+    def metrics(self, shop: Workshop, parameters: Mapping[str, Any], seed: int) -> dict[str, float]:
+        """See `WorkshopScorer`; nothing is written."""
+        return shop.validate(shop.quantise(shop.short(shop.gate.graph(parameters), seed)))

@@ -105,6 +105,19 @@ def test_killed_in_the_middle_and_resumed_it_is_the_same_run(finished: Path, tmp
     assert (root / "front.json").read_bytes() == (finished / "front.json").read_bytes()
 
 
+def test_ctrl_c_says_how_to_continue(tmp_path: Path) -> None:
+    root = tmp_path / "stopped"
+    command = [sys.executable, "-m", "hwnas", *QUICK, *SMALL, "--out", str(root), "--quiet"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (root / "trials.jsonl").exists():
+        assert process.poll() is None, "it ended before the search began"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert "continue with --resume" in message and "Traceback" not in message
+
+
 @pytest.mark.parametrize("runtime", ["reference", "tflite", "onnx", "emulator"])
 def test_evaluate(finished: Path, runtime: str, capsys: pytest.CaptureFixture[str], small_generator: None) -> None:
     student = finished / front_of(finished)["students"][0]["folder"]
