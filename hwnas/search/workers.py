@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any, Protocol
 
 from hwnas.errors import RunError
@@ -153,7 +154,8 @@ class WorkerPool:
         idle = deque(w for w in self._workers if w.task is None)
         while queue and (idle or len(self._workers) < self._jobs):
             if not idle:
-                self._workers.append(_Worker(self._scorer))
+                with _interrupt_later():
+                    self._workers.append(_Worker(self._scorer))
                 idle.append(self._workers[-1])
             idle.popleft().give(queue.popleft())
 
@@ -175,6 +177,25 @@ class WorkerPool:
         score = Score(task.id, *answer)
         self.stats.busy_s += score.seconds
         return score
+
+
+@contextlib.contextmanager
+def _interrupt_later() -> Iterator[None]:
+    """Ctrl-C takes effect after the block: a process that is started by halves would complain of it on the terminal.
+
+    Blocking the signal is not enough, any thread may receive it for the main one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught and callable(before):
+        before(*caught[0])
 
 
 @contextlib.contextmanager
