@@ -1,7 +1,7 @@
-"""The main job on real recordings, over three splits by patient: teacher, best int8 student, prediction against emulation, times.
+"""The main job on real recordings, over five splits by patient: teacher, best int8 student, prediction against emulation, times.
 
-    python benchmarks/rhythm.py FOLDER            runs the three searches on the recordings in FOLDER (below `runs/benchmark-SEED`)
-    python benchmarks/rhythm.py RUN RUN RUN       reads finished run directories instead
+    python benchmarks/rhythm.py FOLDER            runs the searches on the recordings in FOLDER (below `runs/benchmark-SEED`)
+    python benchmarks/rhythm.py RUN [RUN ...]     reads finished run directories instead
 
 The best student is chosen on validation patients; test patients are scored once, after the front is frozen. Writes
 `benchmarks/results/rhythm.json`: a row a split, and the mean.
@@ -24,7 +24,7 @@ from hwnas.pipeline.resolve import resolve
 from hwnas.pipeline.rundir import read_json
 from hwnas.pipeline.search import run_search
 
-SPLIT_SEEDS = (0, 1, 2)
+SPLIT_SEEDS = (0, 1, 2, 3, 4)
 TRIALS = 30
 
 
