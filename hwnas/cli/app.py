@@ -151,7 +151,7 @@ def search(
     flags = {
         "profile": profile,
         "task": task,
-        "data": str(data.resolve()) if data else None,
+        "data": str(data) if data else None,
         "space": space_name,
         "teacher": teacher,
         "trials": trials,

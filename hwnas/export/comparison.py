@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,12 @@ class Comparison:
     share_differing: float
     largest_step: int
     operator_largest_step: int
+
+
+def part(q: QuantGraph, nodes: Sequence[int] | None) -> tuple[list[int], list[int]]:
+    """(tensors read, nodes) of an exported model: consecutive `nodes` with what they do not make themselves, or all of `q`."""
+    chosen = list(nodes) if nodes is not None else list(range(1, len(q.graph.nodes)))
+    return [i for i in dict.fromkeys(i for n in chosen for i in q.graph.nodes[n].inputs) if i not in chosen], chosen
 
 
 RunNode = Callable[[int, list[Int8]], Int8]

@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from hwnas.export.comparison import Comparison, RunNode, compare
+from hwnas.export.comparison import Comparison, RunNode, compare, part
 from hwnas.export.runtimes import TfliteKernels, TfliteSession
 from hwnas.export.seal import PLACEHOLDER, seal
 from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Shape
@@ -48,8 +48,7 @@ def write(q: QuantGraph, path: Path, check: Int8) -> Comparison:
 def to_bytes(q: QuantGraph, nodes: Sequence[int] | None = None) -> bytes:
     """The sealed flatbuffer of `q`, or of its consecutive `nodes` alone, reading the tensors that they do not make."""
     writer = _Writer(q)
-    chosen = list(nodes) if nodes is not None else list(range(1, len(q.graph.nodes)))
-    inputs = [i for i in dict.fromkeys(i for n in chosen for i in q.graph.nodes[n].inputs) if i not in chosen]
+    inputs, chosen = part(q, nodes)
     for index in inputs:
         writer.activation(index, "input" if index == 0 else f"node{index}")
     for index in chosen:

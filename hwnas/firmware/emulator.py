@@ -5,12 +5,14 @@ Instructions are executed exactly; cycles are modelled (`hwnas.firmware.cycles`)
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hwnas.errors import FirmwareError
+from hwnas.firmware.build import build
 from hwnas.firmware.counting import Call
 from hwnas.firmware.machine import CALL_LIMIT_S, Machine, read_elf
 from hwnas.quantize.qgraph import Int8
@@ -35,6 +37,18 @@ class Measurement:
     ram_bytes: int
     flash_bytes: int
     output: Int8
+
+
+def emulate(model_folder: Path) -> Emulator:
+    """The program that the C in `model_folder` builds to, booted.
+
+    Raises:
+        FirmwareError: it does not compile or does not boot.
+    """
+    with tempfile.TemporaryDirectory(prefix="hwnas-emulate-") as work:
+        elf = Path(work) / "model.elf"
+        build(model_folder, elf)
+        return Emulator(elf)
 
 
 class Emulator:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from hwnas.errors import lookup
 from hwnas.graph import Shape
 from hwnas.pipeline.config import RunConfig
 from hwnas.tasks import TASKS
-from hwnas.tasks.base import Split, Task, Windows, split_by_subject
+from hwnas.tasks.base import Split, Task, Windows, fingerprint, split_by_subject
 
 GENERATOR = "signal generator"
 EXTRA_SUBJECTS, EXTRA_WINDOWS = 120, 12_000
@@ -67,7 +64,7 @@ def load_data(config: RunConfig) -> RunData:
     path = Path(config.data) if config.data else None
     windows = task.load(path, window_s=config.window_s, seed=config.seed, subjects=config.subjects, windows=config.windows)
     split = split_by_subject(windows, config.split_seed, len(task.labels))
-    return RunData(task, split, content_hash(windows), path.name if path else GENERATOR)
+    return RunData(task, split, fingerprint(windows.x, windows.y, windows.subject), path.name if path else GENERATOR)
 
 
 def extra_windows(config: RunConfig, data: RunData) -> Windows | None:
@@ -80,11 +77,3 @@ def extra_windows(config: RunConfig, data: RunData) -> Windows | None:
     shrink = QUICK_SHRINK if config.effort == "quick" else 1
     subjects, windows = EXTRA_SUBJECTS // shrink, EXTRA_WINDOWS // shrink
     return data.task.load(None, window_s=data.window_s, seed=config.seed, subjects=subjects, windows=windows)
-
-
-def content_hash(windows: Windows) -> str:
-    """Hash of signals, labels and subjects."""
-    digest = hashlib.sha256()
-    for array in (windows.x, windows.y, np.char.encode(windows.subject, "utf-8")):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hwnas.errors import RunError, UsageError, lookup
 from hwnas.export.runtimes import run_onnx, run_tflite
-from hwnas.firmware.build import build
-from hwnas.firmware.emulator import Emulator
+from hwnas.firmware.emulator import emulate
 from hwnas.pipeline.data import GENERATOR, task_of
 from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.rundir import read_json
@@ -87,10 +85,7 @@ def _onnx(folder: Path, _: QuantGraph, x: Int8) -> Int8:
 
 
 def _emulator(folder: Path, _: QuantGraph, x: Int8) -> Int8:
-    with tempfile.TemporaryDirectory(prefix="hwnas-evaluate-") as work:
-        elf = Path(work) / "model.elf"
-        build(folder / "firmware", elf)
-        return Emulator(elf).run(x)
+    return emulate(folder / "firmware").run(x)
 
 
 RUNTIMES: dict[str, Runtime] = {"reference": _reference, "tflite": _tflite, "onnx": _onnx, "emulator": _emulator}

@@ -5,9 +5,7 @@ A student's folder is complete when it holds `card.json`, which is written last;
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,15 +17,15 @@ from safetensors.torch import save
 from hwnas import memory
 from hwnas.errors import FirmwareError
 from hwnas.export import c, onnx, tflite
-from hwnas.firmware.build import build, kernel_set_hash, toolchain
-from hwnas.firmware.emulator import Emulator
+from hwnas.firmware.build import kernel_set_hash, toolchain
+from hwnas.firmware.emulator import emulate
 from hwnas.graph import OP_NAMES, Add, Conv1d, Dense, DepthwiseConv1d, Graph
 from hwnas.hardware.cost import Cost, assemble, operator_cycles
 from hwnas.pipeline.front import COSTS
 from hwnas.pipeline.workshop import Workshop, WorkshopScorer
 from hwnas.quantize import reference, storage
 from hwnas.quantize.qgraph import Int8, QuantGraph
-from hwnas.resources import write_bytes, write_text
+from hwnas.resources import write_bytes
 from hwnas.student import Student
 from hwnas.teachers.cache import predict
 
@@ -65,9 +63,9 @@ def finish(shop: Workshop, parameters: Mapping[str, Any], seed: int) -> Card:
         "onnx": asdict(onnx.write(q, folder / "model.onnx", check)),
     }
     bench = benchmark(shop, q, folder, check) | {"exports": exports}
-    write_text(folder / "bench.json", json.dumps(bench, indent=1) + "\n")
+    shop.run.write_json(folder / "bench.json", bench)
     card = _card(shop, parameters, seed, student, q, bench, exports)
-    write_text(folder / "card.json", json.dumps(card, indent=1, allow_nan=False) + "\n")
+    shop.run.write_json(folder / "card.json", card)
     return card
 
 
@@ -79,12 +77,8 @@ def benchmark(shop: Workshop, q: QuantGraph, folder: Path, check: Int8) -> dict[
     """
     graph, plan = q.graph, memory.plan(q.graph)
     c.write(q, plan, folder / "firmware", weights_hash=storage.content_hash(q))
-    with tempfile.TemporaryDirectory(prefix="hwnas-bench-") as work:
-        elf = Path(work) / "model.elf"
-        build(folder / "firmware", elf)
-        emulator = Emulator(elf)
-        measured = emulator.measure(check[0])
-        produced = emulator.run(check)
+    emulator = emulate(folder / "firmware")
+    measured, produced = emulator.measure(check[0]), emulator.run(check)
     expected = reference.run(q, check)
     different = int((produced != expected).any(axis=1).sum())
     if different or (measured.output != expected[0]).any():

@@ -16,6 +16,7 @@ from hwnas.pipeline.data import RunData, extra_windows
 from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.recipes import pretrain_recipe, teacher_recipe, views
 from hwnas.pipeline.rundir import RunDirectory
+from hwnas.tasks.base import Windows
 from hwnas.teachers import build
 from hwnas.teachers.cache import cached_logits, predict, student_windows
 from hwnas.teachers.calibration import calibrate
@@ -42,11 +43,11 @@ def ensure_teacher(config: RunConfig, data: RunData, run: RunDirectory, progress
             raise RunError(
                 f"{run.teacher} holds teacher '{card.name}' of data {card.data}, this run needs '{config.teacher}' of {data.hash}"
             )
-        lessons(config, run, card, module, data)
+        _answers(config, run, card, module, data, extra_windows(config, data))
         return card
     module = _train(config, data, run, progress)
     card = _card(config, module, data)
-    lessons(config, run, card, module, data)
+    _answers(config, run, card, module, data, extra_windows(config, data))
     save_teacher(run.teacher, module, card)
     for name in CHECKPOINTS:
         (run.teacher / name).unlink(missing_ok=True)
@@ -60,14 +61,22 @@ def lessons(
 
     The windows are all fixed views of the training windows and, on real recordings, generated windows.
     """
-    train, count = data.split.train, views(config)
-    x = student_windows(train.x, count=count)
-    y = np.tile(train.y, count)
-    logits = cached_logits(run.teacher, card.id, module, train.x, count=count).reshape(len(x), -1)
-    if extra := extra_windows(config, data):
-        answers = cached_logits(run.teacher, card.id, module, extra.x)[0]
-        x, y, logits = np.concatenate([x, extra.x]), np.concatenate([y, extra.y]), np.concatenate([logits, answers])
-    return x, Targets(y, logits)
+    train, count, extra = data.split.train, views(config), extra_windows(config, data)
+    x, y = student_windows(train.x, count=count), np.tile(train.y, count)
+    if extra is not None:
+        x, y = np.concatenate([x, extra.x]), np.concatenate([y, extra.y])
+    return x, Targets(y, _answers(config, run, card, module, data, extra))
+
+
+def _answers(
+    config: RunConfig, run: RunDirectory, card: TeacherCard, module: nn.Module, data: RunData, extra: Windows | None
+) -> NDArray[np.float32]:
+    """The teacher's raw logits (M, K) for the windows of `lessons`, from the cache or into it."""
+    own = cached_logits(run.teacher, card.id, module, data.split.train.x, count=views(config))
+    parts = [own.reshape(-1, own.shape[2])]
+    if extra is not None:
+        parts.append(cached_logits(run.teacher, card.id, module, extra.x)[0])
+    return np.concatenate(parts)
 
 
 def describe(card: TeacherCard, test: dict[str, float]) -> dict[str, Any]:

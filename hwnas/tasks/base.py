@@ -5,6 +5,7 @@ A window is (C, T) float32, min-max scaled to [-1, 1] by itself, so that int8 qu
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,6 +88,15 @@ class Task(Protocol):
 
     def metrics(self, logits: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> dict[str, float]:
         """Named metrics of logits (N, K); raises DataError where they do not exist."""
+
+
+def fingerprint(*arrays: NDArray[Any]) -> str:
+    """Content hash (16 hex digits) of arrays: type, shape and bytes of each."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def normalise(x: NDArray[np.floating[Any]], where: Callable[[int], str] = lambda i: f"window {i}") -> NDArray[np.float32]:

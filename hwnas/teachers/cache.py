@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +19,11 @@ from torch import nn
 
 from hwnas.errors import TrainingError
 from hwnas.resources import write_bytes
+from hwnas.tasks.base import fingerprint
 from hwnas.teachers.augment import view
 
 Floats = NDArray[np.float32]
 BATCH = 256
-
-
-def fingerprint(*arrays: NDArray[Any]) -> str:
-    """Content hash (16 hex digits) of arrays: type, shape and bytes of each."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def predict(module: nn.Module, x: Floats, batch_size: int = BATCH) -> Floats:

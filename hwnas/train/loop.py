@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from hwnas.distill import LOSSES
 from hwnas.errors import TrainingError
+from hwnas.tasks.base import fingerprint
 from hwnas.teachers.augment import augment
-from hwnas.teachers.cache import fingerprint
 from hwnas.train.recipe import Recipe
 from hwnas.train.state import Average, load_checkpoint, save_checkpoint
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hwnas.errors import TrainingError
+from hwnas.tasks.base import fingerprint
 from hwnas.teachers.augment import scale, view
-from hwnas.teachers.cache import cached_logits, fingerprint, predict, student_windows
+from hwnas.teachers.cache import cached_logits, predict, student_windows
 
 
 class Counting(nn.Module):
