@@ -3,9 +3,10 @@
 Everything that must agree about a student (trained module, cost, integer arithmetic, ONNX, TFLite, C) is derived
 from its `Graph`. Shapes are `(channels, length)` of one window; tensors are named by the node that writes them.
 
-Padding is SAME as TFLite defines it: `out = ceil(in / stride)`, `total = max((out - 1) * stride + kernel - in, 0)`,
-`left = total // 2`. Batch normalisation is not an operator: every convolution is followed by one in training, and it is
-folded into the convolution before anything is costed or exported.
+Padding of convolutions is SAME as TFLite defines it: `out = ceil(in / stride)`,
+`total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - in, 0)`, `left = total // 2`; pooling windows are not padded (VALID).
+Batch normalisation is not an operator: every convolution is followed by one in training, and it is folded into the convolution before
+anything is costed or exported.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def same_length(length: int, stride: int) -> int:
     return -(-length // stride)
 
 
-def same_padding(length: int, kernel: int, stride: int) -> Padding:
+def same_padding(length: int, kernel: int, stride: int, dilation: int = 1) -> Padding:
     """SAME padding of TFLite for one axis; the odd sample goes to the right."""
-    total = max((same_length(length, stride) - 1) * stride + kernel - length, 0)
+    total = max((same_length(length, stride) - 1) * stride + (kernel - 1) * dilation + 1 - length, 0)
     return Padding(total // 2, total - total // 2)
 
 
@@ -66,6 +67,7 @@ class Conv1d:
     kernel: int = 1
     stride: int = 1
     relu: bool = True
+    dilation: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,33 @@ class DepthwiseConv1d:
     kernel: int
     stride: int = 1
     relu: bool = True
+    dilation: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
     """Element-wise sum of two tensors of one shape (residual), no activation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """Two tensors of one length side by side: (C1, L), (C2, L) -> (C1 + C2, L)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPool1d:
+    """Mean over windows inside the signal: (C, L) -> (C, (L - kernel) // stride + 1)."""
+
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool1d:
+    """Largest value of windows inside the signal: (C, L) -> (C, (L - kernel) // stride + 1)."""
+
+    kernel: int
+    stride: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +118,34 @@ class Dense:
     units: int
 
 
-Op = Input | Conv1d | DepthwiseConv1d | Add | GlobalAvgPool | Dense
+@dataclass(frozen=True, slots=True)
+class Lstm:
+    """Long short-term memory over time, gates input, forget, cell, output, starting from zero: (C, L) -> (units, L).
+
+    With `last` it writes only the hidden state after the last sample: (units, 1).
+    """
+
+    units: int
+    last: bool = False
+
+
+Op = Input | Conv1d | DepthwiseConv1d | Add | Concat | AvgPool1d | MaxPool1d | GlobalAvgPool | Dense | Lstm
 OPS: dict[str, type[Any]] = {
     "input": Input,
     "conv1d": Conv1d,
     "depthwise_conv1d": DepthwiseConv1d,
     "add": Add,
+    "concat": Concat,
+    "avg_pool1d": AvgPool1d,
+    "max_pool1d": MaxPool1d,
     "global_avg_pool": GlobalAvgPool,
     "dense": Dense,
+    "lstm": Lstm,
 }
 OP_NAMES = {cls: name for name, cls in OPS.items()}
-ARITY = {Input: 0, Add: 2}
+GATES = 4  # of an LSTM unit
+ARITY = {Input: 0, Add: 2, Concat: 2}
+FLAGS = ("relu", "last")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +184,7 @@ class Graph:
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-accumulates of one window (convolutions and dense layers; bias, pooling and sums not counted)."""
+        """Multiply-accumulates of one window: convolutions, dense layers, matrix products of LSTMs; not bias, pooling, sums."""
         return sum(node_macs(n, self.in_shape(n)) for n in self.nodes[1:])
 
     @cached_property
@@ -180,9 +221,9 @@ class Graph:
 
 
 def _check_types(fields: dict[str, Any]) -> None:
-    """Everything in a graph is a whole number but `relu`; Python would accept 1.5 or True in their place."""
+    """Everything in a graph is a whole number but the flags; Python would accept 1.5 or True in their place."""
     for name, value in fields.items():
-        if type(value) is not (bool if name == "relu" else int):
+        if type(value) is not (bool if name in FLAGS else int):
             raise TypeError(f"{name} = {value!r}")
 
 
@@ -193,6 +234,8 @@ def node_macs(node: Node, source: Shape) -> int:
         return node.shape.length * op.out_channels * op.kernel * source.channels
     if isinstance(op, DepthwiseConv1d):
         return node.shape.length * node.shape.channels * op.kernel
+    if isinstance(op, Lstm):
+        return source.length * node_weights(node, source)
     return source.channels * op.units if isinstance(op, Dense) else 0
 
 
@@ -203,11 +246,15 @@ def node_weights(node: Node, source: Shape) -> int:
         return op.out_channels * op.kernel * source.channels
     if isinstance(op, DepthwiseConv1d):
         return node.shape.channels * op.kernel
+    if isinstance(op, Lstm):
+        return GATES * op.units * (source.channels + op.units)
     return source.channels * op.units if isinstance(op, Dense) else 0
 
 
 def node_biases(node: Node) -> int:
     """Number of biases of one node."""
+    if isinstance(node.op, Lstm):
+        return GATES * node.op.units
     return node.shape.channels if isinstance(node.op, Conv1d | DepthwiseConv1d | Dense) else 0
 
 
@@ -234,15 +281,20 @@ class GraphBuilder:
         else:
             source = self._nodes[inputs[0]].shape
             if isinstance(op, Conv1d):
-                shape = Shape(op.out_channels, same_length(source.length, _positive(op.stride, op.kernel, where)))
+                shape = Shape(op.out_channels, same_length(source.length, _positive(op, where)))
             elif isinstance(op, DepthwiseConv1d):
-                shape = Shape(source.channels, same_length(source.length, _positive(op.stride, op.kernel, where)))
-            elif isinstance(op, Add):
-                shape = source
-                if self._nodes[inputs[1]].shape != shape:
-                    raise GraphError(f"{where}: adds {shape} and {self._nodes[inputs[1]].shape}; shapes must be equal")
+                shape = Shape(source.channels, same_length(source.length, _positive(op, where)))
+            elif isinstance(op, Add | Concat):
+                shape = self._joined(op, source, self._nodes[inputs[1]].shape, where)
+            elif isinstance(op, AvgPool1d | MaxPool1d):
+                if source.length < op.kernel:
+                    raise GraphError(f"{where}: pools windows of {op.kernel} over a length of {source.length}; use a shorter window")
+                stride = _positive(op, where)
+                shape = Shape(source.channels, (source.length - op.kernel) // stride + 1)
             elif isinstance(op, GlobalAvgPool):
                 shape = Shape(source.channels, 1)
+            elif isinstance(op, Lstm):
+                shape = Shape(op.units, 1 if op.last else source.length)
             else:
                 if source.length != 1:
                     raise GraphError(f"{where}: reads length {source.length}; pool over time first")
@@ -250,6 +302,15 @@ class GraphBuilder:
         if shape.channels < 1 or shape.length < 1:
             raise GraphError(f"{where}: empty shape {shape}")
         return shape
+
+    def _joined(self, op: Add | Concat, first: Shape, second: Shape, where: str) -> Shape:
+        if isinstance(op, Concat):
+            if first.length != second.length:
+                raise GraphError(f"{where}: joins lengths {first.length} and {second.length}; lengths must be equal")
+            return Shape(first.channels + second.channels, first.length)
+        if first != second:
+            raise GraphError(f"{where}: adds {first} and {second}; shapes must be equal")
+        return first
 
     def shape(self, index: int) -> Shape:
         """Shape of the tensor that node `index` writes."""
@@ -264,7 +325,9 @@ class GraphBuilder:
         return Graph(tuple(self._nodes))
 
 
-def _positive(stride: int, kernel: int, where: str) -> int:
-    if stride < 1 or kernel < 1:
-        raise GraphError(f"{where}: kernel {kernel} and stride {stride} must be at least 1")
-    return stride
+def _positive(op: Conv1d | DepthwiseConv1d | AvgPool1d | MaxPool1d, where: str) -> int:
+    """The stride, once kernel, stride and dilation are sound."""
+    dilation = getattr(op, "dilation", 1)
+    if op.stride < 1 or op.kernel < 1 or dilation < 1:
+        raise GraphError(f"{where}: kernel {op.kernel}, stride {op.stride} and dilation {dilation} must be at least 1")
+    return op.stride

@@ -2,19 +2,47 @@
 
 The plan that is costed is the plan that the C export emits. The window and the logits are the caller's buffers, every other
 tensor has an offset in one arena. A tensor lives from the node that writes it to the last node that reads it, a node's scratch while
-the node runs; what does not live at the same time may share bytes. Placement is largest first, each at the lowest offset that is
-free during its life (the greedy-by-size rule of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference",
-2020).
+the node runs. What does not live at the same time may share bytes, and so may an operator's output and an input that it is the last
+to read, as far as its kernel allows:
+
+- sums, pooling and short depthwise filters write exactly over their input;
+- convolutions write in the order of time, so their output may run behind the bytes that they have yet to read (`distance_bytes`; the
+  diagonal memory optimisation of Blacker et al., 2020).
+
+Packing: tensors that take each other's place form one buffer. Buffers are placed largest first, each at the lowest offset that is free
+(Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020), and again with the buffer that ended
+on top placed first. The most bytes alive at one node bound the arena from below. Where that bound is not met, a search over the few
+buffers that can matter finds a smaller arena, or shows that there is none. It counts its steps, so a plan depends on the graph alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from hwnas.graph import Conv1d, Dense, Graph, Node, Shape
+from hwnas.graph import (
+    Add,
+    AvgPool1d,
+    Conv1d,
+    DepthwiseConv1d,
+    GlobalAvgPool,
+    Graph,
+    Lstm,
+    MaxPool1d,
+    Node,
+    Op,
+    Shape,
+    same_padding,
+)
 
 ALIGNMENT_BYTES = 4
 ABSENT = -1
+SHORT_VALUES = 8  # longest window of `hwnas_conv1d_short`
+SHORT_WORDS = 7  # words of two samples that it holds at once, for four windows
+IN_PLACE_KERNEL = 9  # longest depthwise filter that keeps its window in registers
+GREEDY_ROUNDS = 4
+SEARCH_STEPS = 400
+STEPS_PER_WAY = 8  # what it costs to set up one way in which outputs take places
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,42 +65,266 @@ def align(size_bytes: int) -> int:
     return (size_bytes + ALIGNMENT_BYTES - 1) & -ALIGNMENT_BYTES
 
 
+def is_short(op: Conv1d, source: Shape) -> bool:
+    """Whether `hwnas_conv1d_short` computes `op`: four windows, a whole number of words apart, fit its registers."""
+    values, step = op.kernel * source.channels, op.stride * source.channels
+    return op.dilation == 1 and values <= SHORT_VALUES and step % 2 == 0 and -(-values // 2) + 3 * step // 2 <= SHORT_WORDS
+
+
 def scratch_bytes(node: Node, source: Shape) -> int:
-    """Scratch of one node: convolutions and dense layers widen two windows of `kernel * channels` samples to 16 bits."""
+    """Scratch of one node: a convolution widens two windows to 16 bits; an LSTM its input and state, beside the state of its cells."""
     op = node.op
     if isinstance(op, Conv1d):
-        return 4 * align(op.kernel * source.channels)
-    return 4 * align(source.channels) if isinstance(op, Dense) else 0
+        return 0 if is_short(op, source) else 4 * align(op.kernel * source.channels)
+    if isinstance(op, Lstm):
+        return 2 * (align(source.channels) + align(op.units)) + align(2 * op.units)
+    return 0
+
+
+def distance_bytes(op: Conv1d, source: Shape, shape: Shape) -> int:
+    """How far before its input the output of a convolution must start to overlap it.
+
+    The windows of `group` positions are read before their outputs are written, so when the outputs before position n are
+    written, all that is still to be read starts at window n: the bytes written by then may not pass it, for any n. The excess grows with
+    n while windows start in the padding, and changes steadily from there on, so its largest value stands at one of three places.
+    Short windows hardly occur but on the caller's buffer: for them no group is relied on.
+    """
+    group = 1 if is_short(op, source) else 2
+    left = same_padding(source.length, op.kernel, op.stride, op.dilation).left if op.kernel > 1 else 0
+    last = (shape.length - 1) // group * group
+    turn = min(left // op.stride // group * group, last)
+    return align(max(n * shape.channels - max(0, n * op.stride - left) * source.channels for n in (turn, min(turn + group, last), last)))
+
+
+def writes_in_place(op: Op) -> bool:
+    """Whether an operator's output may start where an input starts."""
+    if isinstance(op, DepthwiseConv1d):
+        return op.kernel <= IN_PLACE_KERNEL and op.dilation == 1
+    return isinstance(op, Add | AvgPool1d | MaxPool1d | GlobalAvgPool)
+
+
+# Two buffers that live at the same time: the other one, and how many bytes after and before this one it starts at least.
+_Link = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class _Buffers:
+    """What is to be packed. Buffers are numbered in the order in which their lives begin.
+
+    Attributes:
+        tensors: buffer of each node's output, `ABSENT` where the caller owns it.
+        scratch: buffer of each node's scratch, `ABSENT` for nodes that need none.
+        sizes: bytes of each buffer; one that changes tensors never grows.
+        links: of each buffer, to those that live at the same time.
+        taken: node -> inputs whose place its output may take, for the nodes whose output takes one.
+        bound_bytes: the most bytes alive at one node; no packing needs less.
+    """
+
+    tensors: list[int]
+    scratch: list[int]
+    sizes: list[int] = field(default_factory=list)
+    links: list[list[_Link]] = field(default_factory=list)
+    taken: dict[int, list[int]] = field(default_factory=dict)
+    bound_bytes: int = 0
+
+    def arena_bytes(self, starts: list[int]) -> int:
+        """Bytes of the arena of buffers at `starts`."""
+        return max((start + size for start, size in zip(starts, self.sizes, strict=True)), default=0)
 
 
 def plan(graph: Graph) -> Plan:
     """Place every tensor of `graph`; see the module's head for the rule."""
+    buffers = _buffers(graph, {})
+    starts = _greedy(buffers)
+    if buffers.arena_bytes(starts) > buffers.bound_bytes:
+        buffers, starts = _Search(graph, buffers, starts).run()
+    offsets, scratch = (tuple(ABSENT if i == ABSENT else starts[i] for i in places) for places in (buffers.tensors, buffers.scratch))
+    return Plan(offsets, scratch, buffers.arena_bytes(starts))
+
+
+def bound_bytes(graph: Graph) -> int:
+    """The most bytes alive at one node, overlaps counted once: no arena of `graph` is smaller, and most need be no larger."""
+    return _buffers(graph, {}).bound_bytes
+
+
+def _buffers(graph: Graph, way: Mapping[int, int]) -> _Buffers:
+    """The buffers of `graph`, where an output takes the place of the oldest input that it may, or of `way[node]` (`ABSENT`: of none)."""
     nodes = graph.nodes
     count = len(nodes)
     last_read = list(range(count))
-    # (size, tensor, first node of its life, last node); the scratch of node i is tensor count + i.
-    tensors: list[tuple[int, int, int, int]] = []
+    for index, node in enumerate(nodes):
+        for read in node.inputs:
+            last_read[read] = index
+    made = _Buffers([ABSENT] * count, [ABSENT] * count)
+    tensors, sizes, links = made.tensors, made.sizes, made.links
+    alive: dict[int, int] = {}  # buffer -> bytes that it holds now
+
+    def begin(size: int, behind: int = ABSENT, distance: int = 0) -> int:
+        """A new buffer; `behind`, alone of those alive, need start only `distance` bytes after it."""
+        buffer, own = len(sizes), []
+        for other, held in alive.items():
+            above = distance if other == behind else size
+            own.append((other, above, held))
+            links[other].append((buffer, held, above))
+        sizes.append(size)
+        links.append(own)
+        alive[buffer] = size
+        return buffer
+
     for index in range(1, count):
         node = nodes[index]
-        for source in node.inputs:
-            last_read[source] = index
-        if need := scratch_bytes(node, nodes[node.inputs[0]].shape):
-            tensors.append((need, count + index, index, index))
-    tensors += [(align(nodes[i].shape.elements), i, i, last_read[i]) for i in range(1, count - 1)]
-    tensors.sort(key=lambda t: (-t[0], t[1]))
+        op, source, size, shared = node.op, nodes[node.inputs[0]].shape, align(node.shape.elements), 0
+        dying = [read for read in node.inputs if last_read[read] == index and tensors[read] != ABSENT]
+        if index < count - 1:
+            taken = way.get(index, min(dying)) if dying and writes_in_place(op) else ABSENT
+            if taken != ABSENT:
+                made.taken[index] = dying
+                tensors[index] = tensors[taken]
+            elif dying and isinstance(op, Conv1d):
+                behind, distance = tensors[dying[0]], distance_bytes(op, source, node.shape)
+                shared = min(size - distance, alive[behind])
+                tensors[index] = begin(size, behind, distance)
+            else:
+                tensors[index] = begin(size)
+        if need := scratch_bytes(node, source):
+            made.scratch[index] = begin(need)
+        made.bound_bytes = max(made.bound_bytes, sum(alive.values()) - shared)
+        alive.pop(made.scratch[index], None)
+        for read in dying:
+            alive.pop(tensors[read], None)
+        if index < count - 1 and last_read[index] > index:
+            alive[tensors[index]] = size
+        else:
+            alive.pop(tensors[index], None)
+    return made
 
-    offsets = [ABSENT] * (2 * count)
-    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last; kept sorted by offset
-    arena = 0
-    for size, tensor, first, last in tensors:
+
+def _place(buffers: _Buffers, order: Iterable[int], starts: list[int]) -> None:
+    """Put each buffer of `order` at the lowest start that those placed before leave free."""
+    for buffer in order:
+        barred = [(starts[other] - above, starts[other] + below) for other, above, below in buffers.links[buffer] if starts[other] >= 0]
+        barred.sort()
         start = 0
-        for offset, end, other_first, other_last in placed:
-            if other_first <= last and first <= other_last and end > start:
-                if offset >= start + size:
-                    break
-                start = end
-        offsets[tensor] = start
-        placed.append((start, start + size, first, last))
-        placed.sort()
-        arena = max(arena, start + size)
-    return Plan(tuple(offsets[:count]), tuple(offsets[count:]), arena)
+        for low, high in barred:  # starts strictly between the two
+            if start <= low:
+                break
+            start = max(start, high)
+        starts[buffer] = start
+
+
+def _greedy(buffers: _Buffers) -> list[int]:
+    """The best of a few rounds: largest first, then again with the buffer that ended on top placed first."""
+    sizes = buffers.sizes
+    order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
+    best: list[int] = []
+    for _ in range(GREEDY_ROUNDS):
+        starts = [ABSENT] * len(sizes)
+        _place(buffers, order, starts)
+        arena = buffers.arena_bytes(starts)
+        if not best or arena < buffers.arena_bytes(best):
+            best = starts
+        if arena == buffers.bound_bytes:
+            break
+        top = next(i for i in order if starts[i] + sizes[i] == arena)
+        order.remove(top)
+        order.insert(0, top)
+    return best
+
+
+class _Search:
+    """Looks for a smaller arena than that of `buffers` at `starts`: other orders of buffers, other ways in which outputs take places.
+
+    Buffers that do not fit a smaller arena never will unless one of them is broken up. So the ways tried next each undo one taking
+    of a place among them; when no way is left, the arena is the smallest there is.
+    """
+
+    def __init__(self, graph: Graph, buffers: _Buffers, starts: list[int]) -> None:
+        self._graph, self._buffers, self._starts = graph, buffers, starts
+        self._arena_bytes, self._bound_bytes = buffers.arena_bytes(starts), buffers.bound_bytes
+        self._steps = SEARCH_STEPS
+
+    def run(self) -> tuple[_Buffers, list[int]]:
+        """The best buffers and their starts."""
+        ways: list[dict[int, int]] = [{}]
+        for way in ways:
+            self._steps -= STEPS_PER_WAY
+            buffers = _buffers(self._graph, way)
+            stuck = self._shrink(buffers)
+            # Taking a place costs least at every node, so no way is below the bound of the first.
+            if self._arena_bytes == self._bound_bytes or self._steps < 0:
+                break
+            for node, inputs in buffers.taken.items():
+                if buffers.tensors[node] in stuck and node not in way:
+                    others = [{**way, node: other} for other in (*inputs, ABSENT) if other != min(inputs)]
+                    ways += [other for other in others if other not in ways]
+        return self._buffers, self._starts
+
+    def _shrink(self, buffers: _Buffers) -> list[int]:
+        """Pack `buffers` below the best arena until some of them do not fit: those, or none when the bound is met."""
+        while self._arena_bytes > self._bound_bytes:
+            limit, starts = self._arena_bytes - ALIGNMENT_BYTES, [ABSENT] * len(buffers.sizes)
+            easy, groups = _divide(buffers, limit)
+            for group in groups:
+                if not self._stack(buffers, dict.fromkeys(group, 0), limit, starts):
+                    return group
+            _place(buffers, reversed(easy), starts)
+            self._buffers, self._starts, self._arena_bytes = buffers, starts, buffers.arena_bytes(starts)
+        return []
+
+    def _stack(self, buffers: _Buffers, floors: dict[int, int], limit: int, starts: list[int]) -> bool:
+        """Whether the buffers in `floors` fit below `limit`, each no lower than its floor; if so, they have `starts`.
+
+        Buffers are put down one upon the other. One that would leave room below for another is no better there than after it.
+        """
+        self._steps -= 1
+        if self._steps < 0 or not _lift(buffers, floors, limit):
+            return False
+        lowest_end = min((floor + buffers.sizes[buffer] for buffer, floor in floors.items()), default=0)
+        for buffer in sorted((b for b in floors if floors[b] < lowest_end), key=lambda b: (floors[b], -buffers.sizes[b])):
+            start = floors[buffer]
+            rest = {other: floor for other, floor in floors.items() if other != buffer}
+            for other, above, _ in buffers.links[buffer]:
+                if other in rest:
+                    rest[other] = max(rest[other], start + above)
+            if self._stack(buffers, rest, limit, starts):
+                starts[buffer] = start
+                return True
+        return not floors
+
+
+def _lift(buffers: _Buffers, floors: dict[int, int], limit: int) -> bool:
+    """Raise floors to above what no longer fits above; whether all may still end below `limit`."""
+    sizes = buffers.sizes
+    for buffer, floor in floors.items():
+        for other, above, below in buffers.links[buffer]:
+            if other in floors and floor + above + sizes[other] > limit:
+                floor = max(floor, floors[other] + below)
+        floors[buffer] = floor
+        if floor + sizes[buffer] > limit:
+            return False
+    return True
+
+
+def _divide(buffers: _Buffers, limit: int) -> tuple[list[int], list[list[int]]]:
+    """Buffers that find a place below `limit` wherever those after them in the list and the others are; the others, in linked groups."""
+    links, room = buffers.links, [limit - size for size in buffers.sizes]
+    for buffer, own in enumerate(links):  # starts barred by a link lie strictly between two multiples of the alignment
+        room[buffer] -= sum(above + below - ALIGNMENT_BYTES for _, above, below in own)
+    easy = [buffer for buffer, left in enumerate(room) if left >= 0]
+    hard = {buffer for buffer, left in enumerate(room) if left < 0}
+    for buffer in easy:
+        for other, above, below in links[buffer]:
+            room[other] += above + below - ALIGNMENT_BYTES
+            if other in hard and room[other] >= 0:
+                hard.remove(other)
+                easy.append(other)
+    groups = []
+    while hard:
+        group = [min(hard)]
+        hard.difference_update(group)
+        for buffer in group:
+            near = sorted(hard.intersection(other for other, _, _ in links[buffer]))
+            hard.difference_update(near)
+            group += near
+        groups.append(group)
+    return easy, groups

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hwnas.errors import GraphError
-from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, Node, same_padding
+from hwnas.graph import OP_NAMES, Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, Input, Node, same_padding
 
 Float32 = NDArray[np.float32]
 
@@ -42,7 +42,7 @@ class ConvUnit(nn.Module):
             raise GraphError(f"{op} is not a convolution")
         out_channels = node.shape.channels
         groups = in_channels if isinstance(op, DepthwiseConv1d) else 1
-        left, right = same_padding(in_length, op.kernel, op.stride)
+        left, right = same_padding(in_length, op.kernel, op.stride, op.dilation)
         self.uneven = (left, right) if left != right else None
         self.relu = op.relu
         self.conv = nn.Conv2d(
@@ -51,6 +51,7 @@ class ConvUnit(nn.Module):
             (1, op.kernel),
             stride=(1, op.stride),
             padding=(0, left if left == right else 0),
+            dilation=(1, op.dilation),
             groups=groups,
             bias=False,
             device="meta",
@@ -68,6 +69,9 @@ class Student(nn.Module):
     """The trainable form of `graph`; `self.nodes["3"]` holds the parameters of node 3.
 
     Weights are drawn from `generator` alone (seed 0 where none is given), never from torch's global stream.
+
+    Raises:
+        GraphError: an operator that has no trainable form.
     """
 
     def __init__(self, graph: Graph, generator: torch.Generator | None = None) -> None:
@@ -80,6 +84,8 @@ class Student(nn.Module):
                 modules[str(index)] = ConvUnit(node, source.channels, source.length)
             elif isinstance(node.op, Dense):
                 modules[str(index)] = nn.Linear(graph.in_shape(node).channels, node.op.units, device="meta")
+            elif not isinstance(node.op, Input | Add | GlobalAvgPool):
+                raise GraphError(f"node {index} ({OP_NAMES[type(node.op)]}) has no trainable form; it can be costed and run in C only")
         self.nodes = nn.ModuleDict(modules)
         # Made without values, so that torch's global random stream is left alone.
         self.to_empty(device="cpu")

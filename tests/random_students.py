@@ -5,28 +5,73 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input
+from hwnas.graph import (
+    GATES,
+    Add,
+    AvgPool1d,
+    Concat,
+    Conv1d,
+    Dense,
+    DepthwiseConv1d,
+    GlobalAvgPool,
+    Graph,
+    GraphBuilder,
+    Input,
+    Lstm,
+    MaxPool1d,
+)
+from hwnas.quantize.arbitrary import labels_of, quants_of, weight_shape
 from hwnas.quantize.ptq import quantize
-from hwnas.quantize.qgraph import Quant, QuantGraph, QuantWeights
+from hwnas.quantize.qgraph import QuantGraph, QuantLstm, QuantWeights
 from hwnas.student import Student
 
 
-def random_graph(rng: np.random.Generator, *, blocks: int = 3, length: int | None = None, channels: int = 12) -> Graph:
-    """Stem, inverted residual blocks (odd lengths, all strides and kernels, ReLU or not), pool, head; at most `channels` wide."""
+def random_graph(
+    rng: np.random.Generator,
+    *,
+    blocks: int = 3,
+    length: int | None = None,
+    channels: int = 12,
+    residuals: bool = True,
+    concat: bool = False,
+    pools: bool = False,
+    dilation: bool = False,
+    lstm: bool = False,
+) -> Graph:
+    """Stem, inverted residual blocks (odd lengths, all strides and kernels, ReLU or not), pool, head; at most `channels` wide.
+
+    With `concat` and `pools` some blocks end in two joined branches or a pooling window, with `dilation` some kernels are dilated, with
+    `lstm` an LSTM stands before the head, at times instead of the pool over time.
+    """
+
+    def spread() -> int:
+        return int(rng.integers(1, 5)) if dilation else 1
+
     builder = GraphBuilder()
     samples = length if length is not None else int(rng.integers(1, 40))
     x = builder.add(Input(int(rng.integers(1, 4)), samples))
-    x = builder.add(Conv1d(int(rng.integers(1, channels)), int(rng.integers(1, 8)), int(rng.integers(1, 4))), x)
+    x = builder.add(Conv1d(int(rng.integers(1, channels)), int(rng.integers(1, 8)), int(rng.integers(1, 4)), dilation=spread()), x)
     for _ in range(blocks):
         source, stride = x, int(rng.integers(1, 4)) if rng.random() < 0.5 else 1
         x = builder.add(Conv1d(int(rng.integers(1, 2 * channels)), relu=bool(rng.random() < 0.8)), x)
-        x = builder.add(DepthwiseConv1d(int(rng.integers(1, 10)), stride, relu=bool(rng.random() < 0.8)), x)
-        keep = stride == 1 and rng.random() < 0.7
+        x = builder.add(DepthwiseConv1d(int(rng.integers(1, 10)), stride, relu=bool(rng.random() < 0.8), dilation=spread()), x)
+        keep = residuals and stride == 1 and rng.random() < 0.7
         wide = builder.shape(source).channels if keep else int(rng.integers(1, channels))
-        x = builder.add(Conv1d(wide, int(rng.integers(1, 4)), relu=bool(rng.random() < 0.2)), x)
+        x = builder.add(Conv1d(wide, int(rng.integers(1, 4)), relu=bool(rng.random() < 0.2), dilation=spread()), x)
         if keep:
             x = builder.add(Add(), source, x)
-    x = builder.add(GlobalAvgPool(), x)
+        if concat and rng.random() < 0.7:
+            stride = int(rng.integers(1, 3))
+            first = builder.add(Conv1d(int(rng.integers(1, channels)), int(rng.integers(1, 4)), stride), x)
+            x = builder.add(Concat(), first, builder.add(DepthwiseConv1d(3, stride, relu=False), x))
+        if pools and rng.random() < 0.7:
+            kernel = int(rng.integers(1, min(builder.shape(x).length, 4) + 1))
+            x = builder.add((AvgPool1d if rng.random() < 0.5 else MaxPool1d)(kernel, int(rng.integers(1, 4))), x)
+    last = lstm and bool(rng.random() < 0.5)
+    if lstm:
+        x = builder.add(Lstm(int(rng.integers(1, channels)), last), x)
+    if not last:
+        x = builder.add(GlobalAvgPool(), x)
     builder.add(Dense(int(rng.integers(2, 7))), x)
     return builder.build()
 
@@ -34,27 +79,25 @@ def random_graph(rng: np.random.Generator, *, blocks: int = 3, length: int | Non
 def random_integers(graph: Graph, rng: np.random.Generator) -> QuantGraph:
     """`graph` with random integers of the full ranges that the format allows, good for bit-exactness only."""
     constants: dict[int, QuantWeights] = {}
+    lstms: dict[int, QuantLstm] = {}
     multipliers: dict[int, tuple[int, ...]] = {}
     for index, node in enumerate(graph.nodes[1:], start=1):
-        op, outputs, inputs = node.op, node.shape.channels, graph.in_shape(node).channels
-        if isinstance(op, Add):
+        op, shape = node.op, weight_shape(node, graph.in_shape(node))
+        if isinstance(op, Add | Concat):
             multipliers[index] = (int(rng.integers(1, 2**21)), int(rng.integers(1, 2**21)))
         elif isinstance(op, GlobalAvgPool):
             multipliers[index] = (int(2 ** rng.uniform(20, 31)) - 1,)
-        else:
-            shape: tuple[int, ...] = (outputs, inputs)
-            if isinstance(op, Conv1d):
-                shape = (outputs, op.kernel, inputs)
-            elif isinstance(op, DepthwiseConv1d):
-                shape = (op.kernel, outputs)
-            constants[index] = QuantWeights(
-                rng.integers(-127, 128, shape, dtype=np.int8),
-                (2 ** rng.uniform(0, 30, outputs) * rng.choice([-1, 1], outputs)).astype(np.int32),
-                np.ones(outputs),
-                (2 ** rng.uniform(16, 31, outputs)).astype(np.int64).clip(1, 2**31 - 1).astype(np.int32),
-            )
-    quants = tuple(Quant(1.0, int(rng.integers(-128, 128))) for _ in graph.nodes)
-    return QuantGraph(graph, quants, constants, multipliers, tuple("abcdefg"[: graph.output_shape.channels]))
+        elif shape:
+            outputs = (op.units, GATES) if isinstance(op, Lstm) else (node.shape.channels,)
+            weights = rng.integers(-127, 128, shape, dtype=np.int8)
+            multiplier = (2 ** rng.uniform(16, 31, outputs)).astype(np.int64).clip(1, 2**31 - 1).astype(np.int32)
+            bias = (2 ** rng.uniform(0, 24 if isinstance(op, Lstm) else 30, outputs) * rng.choice([-1, 1], outputs)).astype(np.int32)
+            if isinstance(op, Lstm):
+                lstms[index] = QuantLstm(weights, bias, multiplier, int(2 ** rng.uniform(17, 31)) - 1)
+            else:
+                constants[index] = QuantWeights(weights, bias, np.ones(outputs), multiplier)
+    points = [int(rng.integers(-128, 128)) for _ in graph.nodes]
+    return QuantGraph(graph, quants_of(graph, points, 1.0), constants, multipliers, labels_of(graph), lstms)
 
 
 def warmed_student(graph: Graph, seed: int) -> Student:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from hwnas.errors import GraphError
 from hwnas.graph import (
     Add,
+    AvgPool1d,
+    Concat,
     Conv1d,
     Dense,
     DepthwiseConv1d,
@@ -20,6 +22,8 @@ from hwnas.graph import (
     Graph,
     GraphBuilder,
     Input,
+    Lstm,
+    MaxPool1d,
     Op,
     Shape,
     same_length,
@@ -33,9 +37,16 @@ def graphs(draw: st.DrawFn) -> Graph:
     size = st.integers(1, 9)
     builder = GraphBuilder()
     last = builder.add(Input(draw(st.integers(1, 3)), draw(st.integers(1, 60))))
-    for kind in draw(st.lists(st.sampled_from(["conv", "depthwise", "residual"]), max_size=6)):
+    for kind in draw(st.lists(st.sampled_from(["conv", "depthwise", "residual", "concat", "pool", "lstm"]), max_size=6)):
         if kind == "conv":
-            last = builder.add(Conv1d(draw(size), draw(size), draw(st.integers(1, 4)), draw(st.booleans())), last)
+            last = builder.add(Conv1d(draw(size), draw(size), draw(st.integers(1, 4)), draw(st.booleans()), draw(st.integers(1, 3))), last)
+        elif kind == "concat":
+            last = builder.add(Concat(), last, builder.add(Conv1d(draw(size)), last))
+        elif kind == "pool":
+            pool = draw(st.sampled_from([AvgPool1d, MaxPool1d]))
+            last = builder.add(pool(draw(st.integers(1, builder.shape(last).length)), draw(st.integers(1, 3))), last)
+        elif kind == "lstm":
+            last = builder.add(Lstm(draw(size), draw(st.booleans())), last)
         elif kind == "depthwise":
             last = builder.add(DepthwiseConv1d(draw(size), draw(st.integers(1, 4)), draw(st.booleans())), last)
         else:
@@ -57,16 +68,21 @@ def slow_counts(graph: Graph) -> tuple[int, int]:
             weights = np.ones((node.shape.channels, op.kernel, 1))
         elif isinstance(op, Dense):
             weights = np.ones((op.units, 1, graph.nodes[node.inputs[0]].shape.channels))
+        elif isinstance(op, Lstm):
+            source = graph.nodes[node.inputs[0]].shape
+            weights = np.ones((4 * op.units, 1, source.channels + op.units))
         else:
             continue
-        macs += sum(int(weights.size) for _ in range(node.shape.length))
+        steps = graph.in_shape(node).length if isinstance(op, Lstm) else node.shape.length
+        macs += sum(int(weights.size) for _ in range(steps))
         parameters += int(weights.size) + weights.shape[0]
     return macs, parameters
 
 
-@given(length=st.integers(1, 400), kernel=st.integers(1, 31), stride=st.integers(1, 8))
-def test_same_padding_is_the_least_that_covers_the_signal(length: int, kernel: int, stride: int) -> None:
-    left, right = same_padding(length, kernel, stride)
+@given(length=st.integers(1, 400), taps=st.integers(1, 31), stride=st.integers(1, 8), dilation=st.integers(1, 4))
+def test_same_padding_is_the_least_that_covers_the_signal(length: int, taps: int, stride: int, dilation: int) -> None:
+    left, right = same_padding(length, taps, stride, dilation)
+    kernel = (taps - 1) * dilation + 1
     out = same_length(length, stride)
     assert out == len(range(0, length, stride))
     # As many outputs as a plain convolution over the padded signal has, and not one sample of padding to spare.
@@ -136,16 +152,21 @@ def test_every_choice_changes_the_hash() -> None:
         replace(base, kernel=5),
         replace(base, stride=2),
         replace(base, relu=False),
+        replace(base, dilation=2),
+        MaxPool1d(2, 2),
+        AvgPool1d(2, 2),
+        Lstm(4),
+        Lstm(4, last=True),
     ]
     hashes = {head(op).hash for op in [base, depthwise, *variants]}
-    assert len(hashes) == 6
+    assert len(hashes) == 11
 
 
 def test_the_hash_is_stable_between_versions() -> None:
     """Run directories name students by it: a change of the canonical form must be seen."""
     builder = GraphBuilder()
     builder.add(Dense(2), builder.add(GlobalAvgPool(), builder.add(Conv1d(4, 3), builder.add(Input(1, 100)))))
-    assert builder.build().hash == "3e4e730bd90e"
+    assert builder.build().hash == "7cca172339b0"
 
 
 @pytest.mark.parametrize(
@@ -158,6 +179,10 @@ def test_the_hash_is_stable_between_versions() -> None:
         (Conv1d(4, kernel=0), (0,), "kernel 0"),
         (DepthwiseConv1d(3, stride=0), (0,), "stride 0"),
         (Conv1d(0), (0,), "empty shape"),
+        (Conv1d(2, dilation=0), (0,), "dilation 0"),
+        (MaxPool1d(0, 1), (0,), "kernel 0"),
+        (AvgPool1d(51, 1), (0,), "windows of 51 over a length of 50"),
+        (Lstm(0), (0,), "empty shape"),
         (Dense(2), (0,), "pool over time first"),
     ],
 )
@@ -174,6 +199,21 @@ def test_a_sum_needs_equal_shapes() -> None:
     halved = builder.add(DepthwiseConv1d(3, stride=2), source)
     with pytest.raises(GraphError, match="shapes must be equal"):
         builder.add(Add(), source, halved)
+
+
+def test_a_concatenation_needs_equal_lengths() -> None:
+    builder = GraphBuilder()
+    source = builder.add(Input(2, 50))
+    with pytest.raises(GraphError, match="lengths must be equal"):
+        builder.add(Concat(), source, builder.add(MaxPool1d(2, 2), source))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "length"), [(2, 2, 25), (3, 2, 24), (50, 1, 1), (3, 1, 48), (2, 3, 17)])
+def test_pooling_windows_lie_inside_the_signal(kernel: int, stride: int, length: int) -> None:
+    builder = GraphBuilder()
+    source = builder.add(Input(2, 50))
+    for pool in (AvgPool1d, MaxPool1d):
+        assert builder.shape(builder.add(pool(kernel, stride), source)) == (2, length)
 
 
 def test_a_graph_begins_with_its_only_input() -> None:

@@ -8,7 +8,20 @@
 /* Rarely run: kept small and out of the loops' registers. */
 #define HWNAS_COLD static __attribute__((noinline, cold, unused))
 
+/* A function of assembly alone. Compilers must not reason from its empty body about arguments and registers. */
+#if defined(__clang__)
+#define HWNAS_ASSEMBLY static __attribute__((naked, noinline))
+#else
+#define HWNAS_ASSEMBLY static __attribute__((naked, noipa))
+#endif
+
 /* A "pair" is a word of two signed 16-bit values, the low one in bits 0..15. */
+
+/* The pair (low, high). */
+HWNAS_INLINE uint32_t hwnas_halves(int32_t low, int32_t high)
+{
+    return ((uint32_t)low & 0xFFFFu) | ((uint32_t)high << 16);
+}
 
 /* Unaligned word; a plain builtin, because `memcpy` becomes a call on a freestanding target. */
 HWNAS_INLINE uint32_t hwnas_load(const void *p)
@@ -164,12 +177,6 @@ HWNAS_INLINE uint32_t hwnas_max4(uint32_t a, uint32_t b)
 }
 
 #endif
-
-/* `low` in all four bytes. */
-HWNAS_INLINE uint32_t hwnas_spread(int32_t low)
-{
-    return ((uint32_t)low & 0xFFu) * 0x01010101u;
-}
 
 HWNAS_COLD uint32_t hwnas_load_few(const int8_t *in, int32_t count)
 {

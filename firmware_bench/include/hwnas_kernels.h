@@ -5,9 +5,10 @@
  * Control flow depends on shapes only, never on data, and no operator reads or writes outside the tensors it is given.
  *
  * Arithmetic (the same integers as `hwnas/quantize/qgraph.py`):
- *     out = clamp(out_zero_point + floor((acc * multiplier + 2^31) / 2^32), low, 127)
+ *     out = saturate8(out_zero_point + floor((acc * multiplier + 2^31) / 2^32))
  * with `acc` = bias + sum(weight * (input - in_zero_point)). The input zero point is folded into the packed bias, and padded
- * samples are in_zero_point, so the kernels sum weight * input alone. Sums wrap modulo 2^32 as SMLAD does.
+ * samples are in_zero_point, so the kernels sum weight * input alone. Sums wrap modulo 2^32 as SMLAD does. A ReLU needs no clamp of its
+ * own: its output has zero point -128, so saturation is the ReLU.
  */
 #ifndef HWNAS_KERNELS_H
 #define HWNAS_KERNELS_H
@@ -15,18 +16,43 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Convolutions, pointwise and depthwise; a dense layer is a convolution of length 1. `packed` is laid out per kernel, see each file. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Convolutions, pointwise and depthwise. `packed` is laid out per kernel, see each file; it is 4-byte aligned. */
 typedef struct {
     const void *packed;
     int32_t in_length, in_channels, out_length, out_channels;
-    int32_t kernel, stride, pad_left;
-    int32_t in_zero_point, out_zero_point, low;
+    int32_t kernel, stride, dilation, pad_left;
+    int32_t in_zero_point, out_zero_point;
 } hwnas_conv_params;
 
-/* out = saturate((a * multiplier_a + b * multiplier_b + offset) >> 20); offset holds the zero points and the rounding half. */
+typedef struct {
+    const void *packed;
+    int32_t in_channels, units, out_zero_point;
+} hwnas_dense_params;
+
+/* Gates from `in_channels` inputs and `units` hidden values; with `last` only the final hidden state is written. */
+typedef struct {
+    const void *packed;
+    int32_t length, in_channels, units, in_zero_point, hidden_zero_point, hidden_multiplier, last;
+} hwnas_lstm_params;
+
+/* out = saturate8((a * multiplier_a + b * multiplier_b + offset) >> 20); offset holds the zero points and the rounding half. */
 typedef struct {
     int32_t count, multiplier_a, multiplier_b, offset;
 } hwnas_add_params;
+
+/* out = saturate8((a * multiplier_a + offset_a) >> 20) for the first channels of every sample, the same of b for the others. */
+typedef struct {
+    int32_t length, channels_a, channels_b, multiplier_a, offset_a, multiplier_b, offset_b;
+} hwnas_concat_params;
+
+/* Windows of `kernel` samples inside the signal. Mean: saturate8((sum * multiplier + 2^19) >> 20); the maximum has no multiplier. */
+typedef struct {
+    int32_t out_length, channels, kernel, stride, multiplier;
+} hwnas_window_params;
 
 /* Mean over time; `bias` is -in_zero_point * length. */
 typedef struct {
@@ -35,9 +61,19 @@ typedef struct {
 
 typedef void hwnas_kernel(const void *params, const int8_t *in, int8_t *out, void *aux);
 
-hwnas_kernel hwnas_conv1d;
+/* Weights of one byte (int8) or expanded to two (int16): the same results. */
+hwnas_kernel hwnas_conv1d_int8;
+hwnas_kernel hwnas_conv1d_int16;
+hwnas_kernel hwnas_conv1d_short; /* windows of at most 8 values, int16 */
 hwnas_kernel hwnas_depthwise_conv1d;
+hwnas_kernel hwnas_dense_int8;
+hwnas_kernel hwnas_dense_int16;
+hwnas_kernel hwnas_lstm_int8;
+hwnas_kernel hwnas_lstm_int16;
 hwnas_kernel hwnas_add;
+hwnas_kernel hwnas_concat;
+hwnas_kernel hwnas_avg_pool1d;
+hwnas_kernel hwnas_max_pool1d;
 hwnas_kernel hwnas_global_avg_pool;
 
 /* Where a tensor lives: a byte offset, a multiple of 4, plus the buffer it counts from in the two low bits. */
@@ -51,5 +87,9 @@ typedef struct {
 
 /* Calls `count` layers in order. `arena` must be 4-byte aligned. */
 void hwnas_run(const hwnas_layer *layers, uint32_t count, const int8_t *input, int8_t *output, void *arena);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -16,12 +16,17 @@ from rich.table import Table
 from typer._click.exceptions import ClickException  # typer carries its own click; its version is pinned
 
 from hwnas import __version__, space
-from hwnas.cli.display import TerminalProgress
+from hwnas.cli.display import TerminalProgress, plain_table
 from hwnas.errors import HwnasError
 from hwnas.hardware import profile as profiles
 from hwnas.pipeline.progress import Progress, Silent
 
 INTERRUPTED = 130
+# What an interrupted command's user may do next.
+CONTINUES = {
+    "search": "; finished work is kept, continue with --resume",
+    "profile": "; finished rows are kept, the same command goes on from them",
+}
 app = typer.Typer(
     name="hwnas",
     no_args_is_help=True,
@@ -71,7 +76,8 @@ def _complain(message: str) -> None:
 
 
 def _interrupted(argv: list[str]) -> int:
-    _complain("interrupted" + ("; finished work is kept, continue with --resume" if "search" in argv else ""))
+    command = next((word for word in argv if word in CONTINUES), "")
+    _complain("interrupted" + CONTINUES.get(command, ""))
     return INTERRUPTED
 
 
@@ -82,15 +88,6 @@ def _progress(quiet: bool) -> Iterator[Progress]:
     else:
         with TerminalProgress(Console(stderr=True)) as display:
             yield display
-
-
-def _table(name: str, *others: str) -> Table:
-    """A plain table whose first column, the names people type, is never broken."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(name, no_wrap=True)
-    for other in others:
-        table.add_column(other)
-    return table
 
 
 def _emit(content: Any) -> None:
@@ -216,31 +213,39 @@ def evaluate(
 def profile(
     profile_name: Annotated[str, typer.Option("--profile", help="Hardware profile; see `hwnas profiles`.")],
     space_names: Annotated[list[str] | None, typer.Option("--space", help="Search spaces to cover; default: all.")] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV file to write; default: the profile's own table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write; default: the table of the profile's core.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores. Changes no figure.")] = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Fill the lookup table of a profile with the emulator."""
+    """Fill the lookup table of a profile's core with the emulator; goes on where an interrupted filling ended."""
     from hwnas.pipeline.profiling import fill_table
 
     with _progress(quiet) as progress:
-        path, rows = fill_table(profile_name, space_names or space.names(), out, progress)
-    print(f"{rows} rows written to {path}")
+        path, rows = fill_table(profile_name, space_names or space.names(), out, progress, jobs=jobs or os.cpu_count() or 1)
+    if not quiet:
+        print(f"{rows:,} rows written to {path}")
 
 
 @app.command("profiles")
-def list_profiles(as_json: Json = False, debug: Debug = False) -> None:
-    """List the hardware profiles."""
-    found = [profiles.read(name) for name in profiles.names()]
-    if as_json:
-        _emit([p.model_dump() for p in found])
+def list_profiles(
+    name: Annotated[str | None, typer.Argument(help="Show this one in full.")] = None, as_json: Json = False, debug: Debug = False
+) -> None:
+    """List the hardware profiles, or show one."""
+    from hwnas.cli.hardware import one_profile, profile_list
+
+    if name is not None:
+        found = profiles.read_any(name)
+        if as_json:
+            _emit(found.model_dump())
+        else:
+            Console().print(*one_profile(found), sep="\n\n")
         return
-    table = _table("profile", "description", "budget: RAM", "flash", "latency", "energy", "presets")
-    for p in found:
-        b = p.limits()
-        limits = (f"{b.ram_bytes // 1024} KB", f"{b.flash_bytes // 1024} KB", f"{b.latency_us / 1e3:g} ms", f"{b.energy_uj:g} uJ")
-        table.add_row(p.name, p.description, *limits, ", ".join(p.presets))
-    Console().print(table)
+    everything = [profiles.read_any(found) for found in profiles.names()]
+    if as_json:
+        _emit([p.model_dump() for p in everything])
+    else:
+        Console().print(*profile_list(everything), sep="\n\n")
 
 
 @app.command("spaces")
@@ -250,7 +255,7 @@ def list_spaces(as_json: Json = False, debug: Debug = False) -> None:
     if as_json:
         _emit({name: {"size": s.size, "choices": s.choices} for name, s in found.items()})
         return
-    table = _table("space", "family", "architectures", "description")
+    table = plain_table("space", "family", "architectures", "description")
     for name, s in found.items():
         table.add_row(name, s.family, f"{s.size:.2e}", s.description)
     Console().print(table)
@@ -264,7 +269,7 @@ def list_tasks(as_json: Json = False, debug: Debug = False) -> None:
     if as_json:
         _emit({name: {"labels": list(t.labels), "rate_hz": t.rate_hz, "window_s": t.window_s} for name, t in TASKS.items()})
         return
-    table = _table("task", "labels", "rate", "window (generator)", "description")
+    table = plain_table("task", "labels", "rate", "window (generator)", "description")
     for name, t in TASKS.items():
         table.add_row(name, ", ".join(t.labels), f"{t.rate_hz:g} Hz", f"{t.window_s:g} s", t.description)
     Console().print(table)

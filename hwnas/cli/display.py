@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.spinner import Spinner
+from rich.table import Table
 from rich.text import Text
 
 PLAIN_EVERY_S = 10.0
@@ -80,6 +81,15 @@ class TerminalProgress:
 
     def _print(self, text: str) -> None:
         self._console.print(Text(text), soft_wrap=True)
+
+
+def plain_table(name: str, *others: str) -> Table:
+    """A plain table whose first column, the names people type, is never broken."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(name, no_wrap=True)
+    for other in others:
+        table.add_column(other)
+    return table
 
 
 class _Block(Progress):

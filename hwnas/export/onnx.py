@@ -15,10 +15,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from hwnas.errors import ExportError
 from hwnas.export.comparison import Comparison, RunNode, compare, part
 from hwnas.export.runtimes import OnnxSession
 from hwnas.export.seal import PLACEHOLDER, seal
-from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, same_padding
+from hwnas.graph import OP_NAMES, Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, same_padding
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.resources import write_bytes
 
@@ -82,9 +83,9 @@ class _Writer:
         if isinstance(op, Conv1d | DepthwiseConv1d):
             source = self.q.graph.in_shape(node)
             groups = source.channels if isinstance(op, DepthwiseConv1d) else 1
-            pads = list(same_padding(source.length, op.kernel, op.stride))
+            pads = list(same_padding(source.length, op.kernel, op.stride, op.dilation))
             out = f"linear{index}" if op.relu else real
-            window = {"kernel_shape": [op.kernel], "strides": [op.stride], "pads": pads}
+            window = {"kernel_shape": [op.kernel], "strides": [op.stride], "dilations": [op.dilation], "pads": pads}
             self._node("Conv", inputs + self._weights(index), out, group=groups, **window)
             if op.relu:
                 self._node("Relu", [out], real)
@@ -92,6 +93,8 @@ class _Writer:
             self._node("Add", inputs, real)
         elif isinstance(op, GlobalAvgPool):
             self._node("GlobalAveragePool", inputs, real)
+        elif not isinstance(op, Dense):
+            raise ExportError(f"node {index} ({OP_NAMES[type(op)]}) has no ONNX form here; export the student as C")
         else:
             # The product reads (N, C); flattening the int8 tensor keeps its DequantizeLinear beside the Gemm.
             source_index = node.inputs[0]

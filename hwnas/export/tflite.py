@@ -14,10 +14,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from hwnas.errors import ExportError
 from hwnas.export.comparison import Comparison, RunNode, compare, part
 from hwnas.export.runtimes import TfliteKernels, TfliteSession
 from hwnas.export.seal import PLACEHOLDER, seal
-from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Shape
+from hwnas.graph import OP_NAMES, Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Shape
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.resources import write_bytes
 
@@ -162,7 +163,7 @@ def _options(op: Any) -> tuple[int, int, Any]:
         depthwise = isinstance(op, DepthwiseConv1d)
         options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
         options.padding, options.strideW, options.strideH = schema.Padding.SAME, op.stride, op.stride
-        options.dilationWFactor = options.dilationHFactor = 1
+        options.dilationWFactor, options.dilationHFactor = op.dilation, 1
         options.fusedActivationFunction = relu if op.relu else none
         if depthwise:
             options.depthMultiplier = 1
@@ -176,6 +177,8 @@ def _options(op: Any) -> tuple[int, int, Any]:
         options = schema.ReducerOptionsT()
         options.keepDims = True
         return Operator.MEAN, kinds.ReducerOptions, options
+    if not isinstance(op, Dense):
+        raise ExportError(f"operator {OP_NAMES[type(op)]} has no TFLite form here; export the student as C")
     options = schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = none
     return Operator.FULLY_CONNECTED, kinds.FullyConnectedOptions, options

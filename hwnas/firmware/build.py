@@ -1,63 +1,98 @@
-"""Builds the C of a student for Cortex-M4 with zig, and for this machine. Runs the compiler; writes a cache and the result.
+"""Builds the C of a student for a processor core, and for this machine. Runs a compiler; writes a cache and the result.
 
 The kernels are the same for every student, so their objects are kept in the user's cache folder by content; a build then compiles
-one file of constants and a short main, and links.
+the constants and a short main, and links. The linker drops functions that the student does not call.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
+
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
 
 from hwnas.errors import FirmwareError
+from hwnas.export import depthwise
 from hwnas.export.c import INCLUDE, KERNELS
-from hwnas.resources import folder, write_bytes
+from hwnas.firmware.core import Core
+from hwnas.hardware.profile import Memory
+from hwnas.resources import folder, write_bytes, write_text
+
+Compiler = Literal["zig", "gcc"]
 
 COMPILER_S = 120.0
 MESSAGE_LIMIT = 2000  # characters of the compiler's own message in an error
+STACK_BYTES = 1024  # kept free for the stack; kernels and frame take a few hundred
+CODE_ALIGNMENT_BYTES = 16  # of sections, as the linker scripts say
 
 # `-fno-builtin`: loops stay loops instead of becoming calls to memset and memcpy. `-g0`: nothing names this machine.
-TARGET_FLAGS = (
-    "-target",
-    "thumb-freestanding-eabihf",
-    "-mcpu=cortex_m4",
+FLAGS = (
     "-std=c99",
-    "-O2",
     "-ffreestanding",
     "-fno-builtin",
-    "-fno-sanitize=all",
     "-fomit-frame-pointer",
     "-fno-unwind-tables",
     "-fno-asynchronous-unwind-tables",
+    "-ffunction-sections",
+    "-fdata-sections",
     "-g0",
 )
+OWN_FLAGS: dict[Compiler, tuple[str, ...]] = {"zig": ("-fno-sanitize=all",), "gcc": ("-fno-tree-loop-distribute-patterns",)}
+OPTIMISATION = "-O2"
+# Core -> file -> what serves it better than -O2, as `benchmarks/kernel_flags.py` finds.
+KERNEL_FLAGS = {"cortex-m4": dict.fromkeys(("startup.c", "lstm_int8.c", "lstm_int16.c", "avg_pool1d.c", "max_pool1d.c"), "-Os")}
 HOST_FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
 
 
-def build(model_folder: Path, out_elf: Path) -> None:
-    """Build the exported C in `model_folder` with the harness into the Cortex-M4 program `out_elf`.
+def build(
+    model_folder: Path,
+    out_elf: Path,
+    core: Core,
+    memory: Memory,
+    *,
+    compiler: Compiler = "zig",
+    keep: Sequence[str] = (),
+    kernel_flags: Mapping[str, str] | None = None,
+) -> None:
+    """Build the exported C in `model_folder` with the harness into `out_elf`, a program of `core` placed in `memory`.
+
+    Args:
+        keep: functions that stay though nothing calls them.
+        kernel_flags: optimisation by file name, where it is not -O2; `KERNEL_FLAGS` of the core if not given.
 
     Raises:
-        FirmwareError: the compiler or linker refuses; its message is in the error.
+        FirmwareError: the compiler or linker refuses (its message is in the error), or the program does not fit `memory` (says by
+            how many bytes).
         RunError: `out_elf` cannot be written.
     """
-    bench = folder("firmware_bench")
-    port, harness = bench / "ports" / "cortex_m4", bench / "harness"
-    include = ["-I", str(model_folder / INCLUDE), "-I", str(model_folder)]
-    shared = [*sorted((model_folder / KERNELS).glob("*.c")), *sorted(port.glob("*.c"))]
-    objects = _objects(shared, sorted((model_folder / INCLUDE).glob("*.h")))
+    port, harness = _port(core), folder("firmware_bench") / "harness"
+    headers = sorted((model_folder / INCLUDE).glob("*.h"))
+    kernels = [*sorted((model_folder / KERNELS).glob("*.c")), *sorted(model_folder.glob("depthwise.c"))]
+    objects = [kernel_object(source, headers, core, compiler, kernel_flags) for source in (*kernels, *sorted(port.glob("*.c")))]
     with tempfile.TemporaryDirectory(prefix="hwnas-build-") as work:
-        elf = Path(work) / "firmware.elf"
-        sources = [str(model_folder / "model.c"), str(harness / "main.c")]
-        link = ["-nostdlib", "-Wl,-e,Reset_Handler", "-T", str(port / "cortex_m4.ld"), "-o", str(elf)]
-        _zig([*TARGET_FLAGS, *include, *sources, *map(str, objects), *link], f"building {model_folder}")
+        elf, script = Path(work) / "firmware.elf", Path(work) / "memory.ld"
+        write_text(script, _memory_map(memory, port, core, keep))
+        for source in (model_folder / "model.c", harness / "main.c"):
+            objects.append(Path(work) / f"{source.stem}.o")
+            include = ("-I", str(model_folder / INCLUDE), "-I", str(model_folder))
+            _compile([OPTIMISATION, *include, "-c", str(source), "-o", str(objects[-1])], core, compiler, f"building {model_folder}")
+        link = [OPTIMISATION, "-nostdlib", "-Wl,--gc-sections", "-Wl,-e,Reset_Handler", "-T", str(script), "-o", str(elf)]
+        try:
+            _compile([*map(str, objects), *link], core, compiler, f"linking {model_folder}")
+        except FirmwareError as error:
+            raise _overflow(str(error), model_folder, memory) or error from error
         write_bytes(out_elf, elf.read_bytes())
 
 
@@ -70,28 +105,62 @@ def build_host(model_folder: Path, out_library: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="hwnas-build-") as work:
         library = Path(work) / "model.so"
-        sources = [str(model_folder / "model.c"), *map(str, sorted((model_folder / KERNELS).glob("*.c")))]
-        arguments = [*HOST_FLAGS, "-I", str(model_folder / INCLUDE), "-I", str(model_folder), *sources, "-o", str(library)]
+        sources = [*sorted(model_folder.glob("*.c")), *sorted((model_folder / KERNELS).glob("*.c"))]
+        arguments = [*HOST_FLAGS, "-I", str(model_folder / INCLUDE), "-I", str(model_folder), *map(str, sources), "-o", str(library)]
         what = f"building {model_folder} for this machine"
         compiler = shutil.which("cc")
         if compiler:
             _run([compiler, *arguments], {}, what)
         else:
-            _zig(arguments, what)
+            zig(arguments, what)
         write_bytes(out_library, library.read_bytes())
 
 
+def kernel_object(
+    source: Path, headers: Sequence[Path], core: Core, compiler: Compiler = "zig", kernel_flags: Mapping[str, str] | None = None
+) -> Path:
+    """The object file of one kernel or start-up file, compiled at most once per content.
+
+    Args:
+        headers: all headers of the one folder that `source` includes from.
+        kernel_flags: as of `build`.
+    """
+    optimisation = (_kernel_flags(core) if kernel_flags is None else kernel_flags).get(source.name, OPTIMISATION)
+    place = cache_folder() / "objects" / f"{source.stem}-{_hash([source, *headers], toolchain(core, compiler), optimisation)}.o"
+    if not place.exists():
+        with tempfile.TemporaryDirectory(prefix="hwnas-build-") as work:
+            made = Path(work) / place.name
+            include = ("-I", str(headers[0].parent)) if headers else ()
+            _compile([optimisation, *include, "-c", str(source), "-o", str(made)], core, compiler, f"compiling {source}")
+            write_bytes(place, made.read_bytes())
+    return place
+
+
+def code_bytes(object_file: Path, core: Core) -> dict[str, int]:
+    """Bytes of flash that each section of an object takes in a program that uses all of it."""
+    with io.BytesIO(object_file.read_bytes()) as file:
+        sections = {}
+        for section in ELFFile(file).iter_sections():
+            if section["sh_flags"] & SH_FLAGS.SHF_ALLOC and section["sh_size"] and not section.name.startswith(".ARM."):
+                unit = CODE_ALIGNMENT_BYTES if section["sh_flags"] & SH_FLAGS.SHF_EXECINSTR else core.constant_bytes
+                sections[section.name] = -(-section["sh_size"] // unit) * unit
+        return sections
+
+
 @cache
-def toolchain() -> str:
-    """Name and version of the compiler, for tables and reports."""
-    return f"zig {version('ziglang')}"
+def toolchain(core: Core, compiler: Compiler = "zig") -> str:
+    """Name and version of the compiler and its flags, for tables and reports."""
+    own = " ".join((*_target(core, compiler), *FLAGS, *OWN_FLAGS[compiler], OPTIMISATION))
+    exceptions = "".join(f", {name} {flag}" for name, flag in sorted(_kernel_flags(core).items()))
+    return f"{_version(core, compiler)} {own}{exceptions}"
 
 
-def kernel_set_hash() -> str:
-    """Content hash of what decides the kernels' machine code: sources, headers, harness, flags and compiler version."""
+def kernel_set_hash(core: Core) -> str:
+    """Content hash of what decides the kernels' machine code: sources, headers, harness, generator, flags and compiler version."""
     bench = folder("firmware_bench")
-    files = sorted(p for p in bench.rglob("*") if p.suffix in (".c", ".h", ".ld"))
-    return _hash(files)
+    files = (f for part in (KERNELS, INCLUDE, "harness", f"ports/{core.port}") for f in (bench / part).iterdir())
+    sources = sorted(f for f in files if f.suffix in (".c", ".h", ".ld"))
+    return _hash([*sources, *sorted(Path(depthwise.__file__).parent.glob("*.py"))], toolchain(core))
 
 
 def cache_folder() -> Path:
@@ -116,39 +185,84 @@ def _writable(place: Path) -> Path:
         return place
 
 
-def _objects(sources: list[Path], headers: list[Path]) -> list[Path]:
-    """Object files of `sources`, compiled at most once per content."""
-    place = cache_folder() / f"objects-{_hash([*sources, *headers])}"
-    objects = [place / f"{source.stem}.o" for source in sources]
-    missing = [(s, o) for s, o in zip(sources, objects, strict=True) if not o.exists()]
-    with tempfile.TemporaryDirectory(prefix="hwnas-build-") as work:
-        for source, target in missing:
-            made = Path(work) / target.name
-            include = ["-I", str(headers[0].parent)] if headers else []
-            _zig([*TARGET_FLAGS, *include, "-c", str(source), "-o", str(made)], f"compiling {source}")
-            write_bytes(target, made.read_bytes())
-    return objects
+def _kernel_flags(core: Core) -> Mapping[str, str]:
+    return KERNEL_FLAGS.get(core.name, {})
 
 
-def _hash(files: list[Path]) -> str:
-    digest = hashlib.sha256(repr((TARGET_FLAGS, toolchain(), [file.name for file in files])).encode())
+def _port(core: Core) -> Path:
+    return folder("firmware_bench") / "ports" / core.port
+
+
+def _memory_map(memory: Memory, port: Path, core: Core, keep: Iterable[str]) -> str:
+    """Text of the linker script: the memory of the target, then the core's own script."""
+    symbols = {
+        "__flash_origin": memory.flash.origin,
+        "__flash_bytes": memory.flash.bytes,
+        "__ram_origin": memory.sram.origin,
+        "__ram_bytes": memory.sram.bytes,
+        "__stack_bytes": STACK_BYTES,
+    }
+    lines = [f"{name} = 0x{value:x};" for name, value in symbols.items()]
+    lines += [f"EXTERN({name})" for name in keep]
+    return "\n".join([*lines, f'INCLUDE "{port / core.port}.ld"', ""])
+
+
+def _overflow(message: str, model_folder: Path, memory: Memory) -> FirmwareError | None:
+    """The sentence for a program larger than its target, if that is what the linker's `message` says."""
+    found = re.findall(r"region ['`](\w+)'[^\n]*overflowed by (\d+) bytes", message)
+    lacks = {name: max(int(count) for other, count in found if other == name) for name, _ in found}
+    if not lacks:
+        return None
+    has = {"FLASH": ("flash", memory.flash.bytes), "RAM": ("RAM", memory.sram.bytes)}
+    parts = [f"{lacks[region]} bytes more {word} than its {size}" for region, (word, size) in has.items() if region in lacks]
+    return FirmwareError(f"{model_folder} does not fit the target: it needs {' and '.join(parts)}; choose a smaller student")
+
+
+def _hash(files: Sequence[Path], *texts: str) -> str:
+    digest = hashlib.sha256(repr((texts, [file.name for file in files])).encode())
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
-def _zig(arguments: list[str], what: str) -> None:
+def _target(core: Core, compiler: Compiler) -> tuple[str, ...]:
+    if compiler == "zig":
+        return core.target
+    if not core.gcc:
+        raise FirmwareError(f"there is no second compiler for {core.name}; build with zig")
+    return core.gcc[1:]
+
+
+@cache
+def _version(core: Core, compiler: Compiler) -> str:
+    target = _target(core, compiler)
+    if compiler == "zig":
+        return f"zig {version('ziglang')}"
+    return f"{core.gcc[0]} {_run([core.gcc[0], *target, '-dumpfullversion'], {}, f'asking for {core.gcc[0]}').strip()}"
+
+
+def _compile(arguments: Sequence[str], core: Core, compiler: Compiler, what: str) -> None:
+    arguments = [*_target(core, compiler), *FLAGS, *OWN_FLAGS[compiler], *arguments]
+    if compiler == "zig":
+        zig(arguments, what)
+    else:
+        _run([core.gcc[0], *arguments], {}, what)
+
+
+def zig(arguments: Sequence[str], what: str) -> None:
     """zig keeps caches of its own: one folder of ours, and nothing of a single build."""
     with tempfile.TemporaryDirectory(prefix="hwnas-zig-") as local:
         environment = {"ZIG_GLOBAL_CACHE_DIR": str(cache_folder() / "zig"), "ZIG_LOCAL_CACHE_DIR": local}
         _run([sys.executable, "-m", "ziglang", "cc", *arguments], environment, what)
 
 
-def _run(command: list[str], environment: dict[str, str], what: str) -> None:
+def _run(command: list[str], environment: dict[str, str], what: str) -> str:
+    """What the compiler prints."""
     try:
         done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=COMPILER_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise FirmwareError(f"{what}: the compiler cannot run ({error}); install the package again") from error
+        raise FirmwareError(f"{what}: the compiler cannot run ({error}); install it again") from error
     if done.returncode:
         message = (done.stderr or done.stdout).strip()[:MESSAGE_LIMIT]
         raise FirmwareError(f"{what}: the compiler failed with status {done.returncode}:\n{message}")
+    return done.stdout

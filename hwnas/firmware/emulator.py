@@ -1,6 +1,6 @@
-"""Runs a student's whole Cortex-M4 program in Unicorn: outputs, modelled cycles, stack, RAM and flash. Reads the ELF file.
+"""Runs a student's whole program in Unicorn: outputs, modelled cycles, stack, RAM and flash. Reads the ELF file.
 
-Instructions are executed exactly; cycles are modelled (`hwnas.firmware.cycles`). "Emulated" in a report means this.
+Instructions are executed exactly; cycles are modelled (`Core.cost_model`). "Emulated" in a report means this.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import numpy as np
 
 from hwnas.errors import FirmwareError
 from hwnas.firmware.build import build
-from hwnas.firmware.counting import Call
+from hwnas.firmware.core import Core
+from hwnas.firmware.counting import Call, OperatorRun, Watch
 from hwnas.firmware.machine import CALL_LIMIT_S, Machine, read_elf
+from hwnas.hardware.profile import Memory
 from hwnas.quantize.qgraph import Int8
 
 
@@ -24,31 +26,37 @@ class Measurement:
 
     Attributes:
         cycles: from leaving `hwnas_harness_wait` to being back in it, modelled.
-        per_operator: (kernel, cycles) of every operator, in order; what is missing to `cycles` is the frame around them.
+        per_operator: (kernel, run) of every operator, in order; what is missing to the totals is the frame around them.
         stack_bytes: high-water mark of the painted stack, start-up and main included.
         ram_bytes: .data, .bss (arena, input and output included) and stack.
         flash_bytes: code, constants and initial data.
+        flash_read_bytes: read from flash as data.
+        fetch_lines: lines of 16 bytes of flash that execution entered.
+        unaligned: accesses that the core splits; known where alignment was watched.
         output: int8 (K,).
     """
 
     cycles: int
-    per_operator: tuple[tuple[str, int], ...]
+    per_operator: tuple[tuple[str, OperatorRun], ...]
     stack_bytes: int
     ram_bytes: int
     flash_bytes: int
+    flash_read_bytes: int
+    fetch_lines: int
+    unaligned: int
     output: Int8
 
 
-def emulate(model_folder: Path) -> Emulator:
-    """The program that the C in `model_folder` builds to, booted.
+def emulate(model_folder: Path, core: Core, memory: Memory) -> Emulator:
+    """The program of `core` that the C in `model_folder` builds to, placed in `memory` and booted.
 
     Raises:
-        FirmwareError: it does not compile or does not boot.
+        FirmwareError: it does not compile, does not fit or does not boot.
     """
     with tempfile.TemporaryDirectory(prefix="hwnas-emulate-") as work:
         elf = Path(work) / "model.elf"
-        build(model_folder, elf)
-        return Emulator(elf)
+        build(model_folder, elf, core, memory)
+        return Emulator(elf, core)
 
 
 class Emulator:
@@ -62,10 +70,10 @@ class Emulator:
         FirmwareError: the file is damaged, or the program does not reach its main loop.
     """
 
-    def __init__(self, elf: Path, limit_s: float = CALL_LIMIT_S) -> None:
+    def __init__(self, elf: Path, core: Core, limit_s: float = CALL_LIMIT_S) -> None:
         self._name = elf
-        self._program = program = read_elf(elf)
-        self._machine = machine = Machine(program, limit_s=limit_s)
+        self._program = program = read_elf(elf, core)
+        self._machine = machine = Machine(program, core, limit_s)
         self._wait = program.address("hwnas_harness_wait")
         self._input, self._output = program.address("hwnas_harness_input"), program.address("hwnas_harness_output")
         self.input_bytes, self.output_bytes = program.sizes["hwnas_harness_input"], program.sizes["hwnas_harness_output"]
@@ -76,23 +84,31 @@ class Emulator:
         """Outputs int8 (N, K) of windows int8 (N, T, C), each from freshly booted memory.
 
         Raises:
-            FirmwareError: a window of another size, a fault, or a window that does not end; names the window.
+            FirmwareError: a window of another size, a fault, or a window that does not end; names the window and the operator.
         """
         outputs = np.empty((len(x), self.output_bytes), np.int8)
         for index, window in enumerate(x):
-            self._window(window, f"window {index}", count=False)
+            self._window(window, f"window {index}", Watch.NOTHING)
             outputs[index] = self._read_output()
         return outputs
 
-    def measure(self, x: Int8) -> Measurement:
+    def measure(self, x: Int8, watch: Watch = Watch.READS) -> Measurement:
         """Output and cost of one window int8 (T, C), from freshly booted memory; raises as `run`."""
-        call = self._window(x, "the window", count=True)
-        stack = self._machine.stack_bytes()
+        call = self._window(x, "the window", watch)
+        total = call.total
         return Measurement(
-            call.total, call.operators, stack, self._program.ram_bytes + stack, self._program.flash_bytes, self._read_output()
+            total.cycles,
+            call.operators,
+            total.stack_bytes,
+            self._program.ram_bytes + total.stack_bytes,
+            self._program.flash_bytes,
+            total.flash_read_bytes,
+            total.fetch_lines,
+            total.unaligned,
+            self._read_output(),
         )
 
-    def _window(self, window: Int8, what: str, *, count: bool) -> Call:
+    def _window(self, window: Int8, what: str, watch: Watch) -> Call:
         if window.dtype != np.int8 or window.size != self.input_bytes:
             raise FirmwareError(
                 f"{self._name}: {what} is {window.dtype} of {window.size} values; the program reads int8 of {self.input_bytes}"
@@ -100,8 +116,10 @@ class Emulator:
         self._machine.restore(self._booted)
         self._machine.write(self._input, window.tobytes())
         try:
-            return self._machine.go(self._loop, self._wait, count=count)
+            return self._machine.go(self._loop, self._wait, watch=watch)
         except FirmwareError as error:
+            if not watch:
+                return self._window(window, what, Watch.CYCLES)  # the same again, to learn which operator it is
             raise FirmwareError(f"{self._name}: {what}: {error}") from error
 
     def _read_output(self) -> Int8:

@@ -1,6 +1,6 @@
-"""`predict(graph, profile, table) -> Cost` and `violations(cost, budget)`: the gate every candidate passes. No torch, no files.
+"""`predict(...) -> Cost` and `violations(cost, budget, profile)`: the gate every candidate passes. No torch, no files.
 
-A prediction reads the graph, the arena plan and the lookup table; nothing that a run of the model itself produced.
+A prediction reads the graph, its deployment and the lookup table; nothing that a run of the model itself produced.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from hwnas.graph import Graph
+from hwnas.hardware.deployment import Deployment, flash_bytes
 from hwnas.hardware.ops import op_key
 from hwnas.hardware.profile import BUDGET_FIELDS, Budget, Profile
-from hwnas.hardware.table import LookupTable
-from hwnas.hardware.weights import flash_bytes
-from hwnas.memory import Plan, align
+from hwnas.hardware.table import Choice, LookupTable
+from hwnas.memory import align
+
+PREDICTED, EMULATED = "predicted", "emulated (modelled cycles)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +25,11 @@ class Cost:
         parameters, macs: of the graph.
         flash_bytes: code, packed weights and layer tables.
         ram_bytes: arena, input and output buffers, static data and stack.
-        cycles, latency_us, energy_uj: of one inference.
+        cycles, latency_us, energy_uj: of one inference, waiting for flash included.
         average_power_uw: energy of inference at one inference a window; sensing and sleep are not in it.
-        provenance: "predicted" or "emulated (modelled cycles)".
+        uncertainty_factor: latency may be so many times higher or lower.
+        energy_uncertainty_factor: the same for energy and average power.
+        provenance: "predicted" or "emulated (modelled cycles)", core and method.
     """
 
     parameters: int
@@ -36,6 +40,8 @@ class Cost:
     latency_us: float
     energy_uj: float
     average_power_uw: float
+    uncertainty_factor: float
+    energy_uncertainty_factor: float
     provenance: str
 
     def as_dict(self) -> dict[str, float | int | str]:
@@ -43,41 +49,74 @@ class Cost:
         return asdict(self)
 
 
-def operator_cycles(graph: Graph, table: LookupTable) -> list[int]:
-    """Predicted cycles of every operator after the input node; raises MissingEntryError."""
-    nodes = graph.nodes
-    return [_operator(graph, i, table)[0] for i in range(1, len(nodes))]
+def operator_cycles(graph: Graph, deployment: Deployment, table: LookupTable) -> list[int]:
+    """Predicted cycles of every operator after the input node, at zero wait states; raises MissingEntryError."""
+    return [choice.cost.cycles for choice in _chosen(graph, deployment, table)]
 
 
-def predict(graph: Graph, plan: Plan, profile: Profile, table: LookupTable, window_s: float) -> Cost:
-    """The cost of `graph` on `profile` at one inference per `window_s` seconds.
+def predict(graph: Graph, deployment: Deployment, profile: Profile, table: LookupTable, window_s: float) -> Cost:
+    """The cost of `graph`, deployed so, on `profile` at one inference per `window_s` seconds.
 
     Raises:
         MissingEntryError: the table lacks an operator shape of the graph.
     """
-    extra = table.overheads
-    cycles, stack = extra.frame_cycles, 0
-    for index in range(1, len(graph.nodes)):
-        operator, operator_stack = _operator(graph, index, table)
-        cycles += operator + extra.call_cycles
-        stack = max(stack, operator_stack)
+    extra, chosen = table.overheads, _chosen(graph, deployment, table)
+    operators = [choice.cost for choice in chosen]
+    cycles = profile.cycles(
+        extra.frame_cycles + len(operators) * extra.call_cycles + sum(o.cycles for o in operators),
+        extra.frame_read_bytes + len(operators) * extra.call_read_bytes + sum(o.flash_read_bytes for o in operators),
+        extra.frame_lines + len(operators) * extra.call_lines + sum(o.fetch_lines for o in operators),
+    )
+    stack = extra.frame_stack_bytes + max(o.stack_bytes for o in operators)
     buffers = align(graph.input_shape.elements) + align(graph.output_shape.elements)
-    ram = plan.arena_bytes + buffers + extra.static_bytes + extra.frame_stack_bytes + stack
-    return assemble(graph, profile, window_s, cycles, ram, flash_bytes(graph) + extra.code_bytes, "predicted")
+    ram = deployment.plan.arena_bytes + buffers + extra.static_bytes + stack
+    flash = flash_bytes(chosen, table)
+    return assemble(graph, profile, window_s, cycles, ram, flash, provenance(PREDICTED, table))
+
+
+def provenance(kind: str, table: LookupTable) -> str:
+    """What a figure is: its kind, and the core and method that it comes from."""
+    return f"{kind}: {table.core}, {table.provenance['method']}"
 
 
 def assemble(graph: Graph, profile: Profile, window_s: float, cycles: int, ram: int, flash: int, provenance: str) -> Cost:
-    """A `Cost` from cycles and bytes, however those were found."""
+    """A `Cost` from cycles (waiting for flash included) and bytes, however those were found."""
     energy_uj = profile.energy_uj(cycles)
-    return Cost(graph.parameters, graph.macs, flash, ram, cycles, profile.latency_us(cycles), energy_uj, energy_uj / window_s, provenance)
+    return Cost(
+        graph.parameters,
+        graph.macs,
+        flash,
+        ram,
+        cycles,
+        profile.latency_us(cycles),
+        energy_uj,
+        energy_uj / window_s,
+        profile.uncertainty_factor,
+        profile.energy_uncertainty_factor,
+        provenance,
+    )
 
 
-def violations(cost: Cost, budget: Budget) -> dict[str, tuple[float, float]]:
-    """Every limit that `cost` breaks: name -> (needed, allowed). Empty when it fits."""
-    return {name: (getattr(cost, name), getattr(budget, name)) for name in BUDGET_FIELDS if getattr(cost, name) > getattr(budget, name)}
+def violations(cost: Cost, budget: Budget, profile: Profile) -> dict[str, tuple[float, float]]:
+    """Every limit that `cost` breaks: name -> (needed, allowed). Empty when it fits.
+
+    However much a budget allows, the part's own memory is a limit too.
+    """
+    allowed = {name: getattr(budget, name) for name in BUDGET_FIELDS}
+    allowed["ram_bytes"] = min(budget.ram_bytes, profile.memory.sram.bytes)
+    allowed["flash_bytes"] = min(budget.flash_bytes, profile.memory.flash.bytes)
+    return {name: (need, limit) for name, limit in allowed.items() if (need := getattr(cost, name)) > limit}
 
 
-def _operator(graph: Graph, index: int, table: LookupTable) -> tuple[int, int]:
-    node = graph.nodes[index]
-    source = graph.nodes[node.inputs[0]].shape
-    return table.cost(op_key(node.op, source, node.shape), source.length)
+def _chosen(graph: Graph, deployment: Deployment, table: LookupTable) -> list[Choice]:
+    """Every operator in the layout that the deployment gives it."""
+    found = []
+    for node, weights in zip(graph.nodes[1:], deployment.weights[1:], strict=True):
+        for choice in table.choices(node.op, graph.in_shape(node), node.shape):
+            if choice.weights == weights:
+                found.append(choice)
+                break
+        else:
+            # The layout is no choice: the table says why not.
+            table.cost(op_key(node.op, graph.in_shape(node), node.shape, weights), graph.in_shape(node).length)
+    return found

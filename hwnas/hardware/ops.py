@@ -1,54 +1,98 @@
-"""What identifies an operator in a lookup table. Pure Python; no torch, no files."""
+"""What a lookup table is keyed by: one kernel with its shape. Pure Python; no torch, no files."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, GraphBuilder, Input, Node, Op, Shape
+from hwnas.graph import (
+    Add,
+    AvgPool1d,
+    Concat,
+    Conv1d,
+    Dense,
+    DepthwiseConv1d,
+    GlobalAvgPool,
+    GraphBuilder,
+    Input,
+    Lstm,
+    MaxPool1d,
+    Node,
+    Op,
+    Shape,
+)
+
+Layout = Literal["int8", "int16", "none"]  # how the weights of an operator lie in flash; "none" for operators without weights
 
 
 class OpKey(NamedTuple):
     """One kernel with its shape but for the length, which is looked up beside it.
 
-    `operator` is the kernel: `pointwise` (kernel 1, stride 1), `conv1d`, `depthwise_conv1d`, `add`, `global_avg_pool` or `dense`.
-    Clamping after ReLU and without it costs the same, so activations are no part of the key.
+    `operator` is `pointwise` (kernel 1, stride 1), `lstm_last` or the name of the graph's operator. Activations are no part of the key:
+    a ReLU costs nothing. For `concat`, `in_channels` is the first tensor's width.
     """
 
     operator: str
     kernel: int
     stride: int
+    dilation: int
     in_channels: int
     out_channels: int
+    weights: Layout
 
     def __str__(self) -> str:
-        return f"{self.operator} {self.in_channels}->{self.out_channels} kernel {self.kernel} stride {self.stride}"
+        dilated = f" dilation {self.dilation}" if self.dilation > 1 else ""
+        layout = f" {self.weights}" if self.weights != "none" else ""
+        return f"{self.operator} {self.in_channels}->{self.out_channels} kernel {self.kernel} stride {self.stride}{dilated}{layout}"
 
 
-def op_key(op: Op, source: Shape, shape: Shape) -> OpKey:
-    """The key of an operator that reads a tensor of shape `source` and writes one of `shape`."""
+def op_key(op: Op, source: Shape, shape: Shape, weights: Layout) -> OpKey:
+    """The key of an operator that reads a (first) tensor of shape `source`, writes one of `shape`, and keeps its weights so."""
+    channels = (source.channels, shape.channels)
     if isinstance(op, Conv1d):
         name = "pointwise" if op.kernel == 1 and op.stride == 1 else "conv1d"
-        return OpKey(name, op.kernel, op.stride, source.channels, shape.channels)
+        return OpKey(name, op.kernel, op.stride, op.dilation, *channels, weights)
     if isinstance(op, DepthwiseConv1d):
-        return OpKey("depthwise_conv1d", op.kernel, op.stride, source.channels, shape.channels)
-    return OpKey(_PLAIN[type(op)], 1, 1, source.channels, shape.channels)
+        return OpKey("depthwise_conv1d", op.kernel, op.stride, op.dilation, *channels, weights)
+    if isinstance(op, AvgPool1d | MaxPool1d):
+        return OpKey(_PLAIN[type(op)], op.kernel, op.stride, 1, *channels, weights)
+    if isinstance(op, Lstm):
+        return OpKey("lstm_last" if op.last else "lstm", 1, 1, 1, *channels, weights)
+    return OpKey(_PLAIN[type(op)], 1, 1, 1, *channels, weights)
 
 
-_PLAIN: dict[type[Op], str] = {Add: "add", GlobalAvgPool: "global_avg_pool", Dense: "dense"}
+_PLAIN: dict[type[Op], str] = {
+    Add: "add",
+    Concat: "concat",
+    AvgPool1d: "avg_pool1d",
+    MaxPool1d: "max_pool1d",
+    GlobalAvgPool: "global_avg_pool",
+    Dense: "dense",
+}
 
 
 def node_of(key: OpKey, in_length: int) -> tuple[Node, Shape]:
-    """A node that `key` and `in_length` describe, with the shape it reads: what a profiler runs."""
+    """A node that `key` and `in_length` describe, with the (first) shape it reads: what a profiler runs."""
     builder = GraphBuilder()
     source = builder.add(Input(key.in_channels, in_length))
+    inputs = [source]
+    op: Op
     if key.operator in ("pointwise", "conv1d"):
-        builder.add(Conv1d(key.out_channels, key.kernel, key.stride), source)
+        op = Conv1d(key.out_channels, key.kernel, key.stride, dilation=key.dilation)
     elif key.operator == "depthwise_conv1d":
-        builder.add(DepthwiseConv1d(key.kernel, key.stride), source)
+        op = DepthwiseConv1d(key.kernel, key.stride, dilation=key.dilation)
     elif key.operator == "add":
-        builder.add(Add(), source, source)
+        op, inputs = Add(), [source, source]
+    elif key.operator == "concat":
+        op, inputs = Concat(), [source, builder.add(Conv1d(key.out_channels - key.in_channels), source)]
+    elif key.operator == "avg_pool1d":
+        op = AvgPool1d(key.kernel, key.stride)
+    elif key.operator == "max_pool1d":
+        op = MaxPool1d(key.kernel, key.stride)
     elif key.operator == "global_avg_pool":
-        builder.add(GlobalAvgPool(), source)
+        op = GlobalAvgPool()
+    elif key.operator.startswith("lstm"):
+        op = Lstm(key.out_channels, key.operator == "lstm_last")
     else:
-        builder.add(Dense(key.out_channels), source)
-    return builder.build().nodes[1], Shape(key.in_channels, in_length)
+        op = Dense(key.out_channels)
+    index = builder.add(op, *inputs)
+    return builder.build().nodes[index], Shape(key.in_channels, in_length)

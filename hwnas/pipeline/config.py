@@ -33,13 +33,14 @@ class BudgetConfig(Model):
     max_energy_uj: Limit | None = None
 
     def resolve(self, profile: Profile) -> Budget:
-        """The limits in bytes, microseconds and microjoules; raises UsageError for an unknown preset."""
-        return profile.limits(self.preset).override(
+        """The limits in bytes, microseconds and microjoules; raises UsageError for an unknown preset, or for more than the part has."""
+        limits = profile.limits(self.preset).override(
             ram_bytes=_scaled(self.max_ram_kb, 1024),
             flash_bytes=_scaled(self.max_flash_kb, 1024),
             latency_us=self.max_latency_ms and self.max_latency_ms * 1e3,
             energy_uj=self.max_energy_uj,
         )
+        return profile.check(limits)
 
 
 class RunConfig(Model):

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hwnas.config import parse
 from hwnas.errors import RunError, UsageError, lookup
 from hwnas.export.runtimes import run_onnx, run_tflite
+from hwnas.firmware.core import core
 from hwnas.firmware.emulator import emulate
+from hwnas.hardware.profile import Memory
 from hwnas.pipeline.data import GENERATOR, task_of
 from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.rundir import read_json
@@ -17,7 +20,7 @@ from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.quantize.scoring import score_outputs
 from hwnas.tasks import Windows, check_compatible
 
-CARD_FIELDS = ("id", "task", "rate_hz", "window_s", "channels", "data", "run_seed", "subjects_seen")
+CARD_FIELDS = ("id", "core", "memory", "task", "rate_hz", "window_s", "channels", "data", "run_seed", "subjects_seen")
 Runtime = Callable[[Path, QuantGraph, Int8], Int8]
 
 
@@ -85,7 +88,9 @@ def _onnx(folder: Path, _: QuantGraph, x: Int8) -> Int8:
 
 
 def _emulator(folder: Path, _: QuantGraph, x: Int8) -> Int8:
-    return emulate(folder / "firmware").run(x)
+    card = read_card(folder)
+    memory = parse(card["memory"], Memory, str(folder / "card.json"))
+    return emulate(folder / "firmware", core(card["core"]), memory).run(x)
 
 
 RUNTIMES: dict[str, Runtime] = {"reference": _reference, "tflite": _tflite, "onnx": _onnx, "emulator": _emulator}

@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save
 
-from hwnas import memory
 from hwnas.errors import FirmwareError
 from hwnas.export import c, onnx, tflite
 from hwnas.firmware.build import kernel_set_hash, toolchain
+from hwnas.firmware.core import core
 from hwnas.firmware.emulator import emulate
-from hwnas.graph import OP_NAMES, Add, Conv1d, Dense, DepthwiseConv1d, Graph
-from hwnas.hardware.cost import Cost, assemble, operator_cycles
+from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, DepthwiseConv1d, Graph, Lstm, MaxPool1d
+from hwnas.hardware.cost import EMULATED, PREDICTED, Cost, assemble, operator_cycles, provenance
+from hwnas.hardware.deployment import Deployment
+from hwnas.hardware.profile import Profile, energy_figure
+from hwnas.hardware.table import LookupTable
 from hwnas.pipeline.front import COSTS
 from hwnas.pipeline.workshop import Workshop, WorkshopScorer
 from hwnas.quantize import reference, storage
@@ -30,7 +33,10 @@ from hwnas.student import Student
 from hwnas.teachers.cache import predict
 
 CHECK_WINDOWS = 200
-EMULATED = "emulated (modelled cycles)"
+TARGETS = {
+    "cortex-m4": "Unicorn, Cortex-M4, cycle model of Arm DDI0439; not measured on a board",
+    "cortex-a53": "Unicorn, Cortex-A53, static in-order issue model, uncalibrated; not measured on a board",
+}
 Card = dict[str, Any]
 
 
@@ -57,53 +63,76 @@ def finish(shop: Workshop, parameters: Mapping[str, Any], seed: int) -> Card:
     q = shop.quantise(student)
     write_bytes(folder / "weights.safetensors", save(student.state_dict()))
     storage.save(q, folder)
-    check = _check_windows(shop, q)
+    deployment, check = shop.gate.deploy(graph), _check_windows(shop, q)
     exports = {
         "tflite": asdict(tflite.write(q, folder / "model.tflite", check)),
         "onnx": asdict(onnx.write(q, folder / "model.onnx", check)),
     }
-    bench = benchmark(shop, q, folder, check) | {"exports": exports}
+    bench = benchmark(shop, q, deployment, folder, check) | {"exports": exports}
     shop.run.write_json(folder / "bench.json", bench)
-    card = _card(shop, parameters, seed, student, q, bench, exports)
+    card = _card(shop, parameters, student, q, deployment, bench, exports)
     shop.run.write_json(folder / "card.json", card)
     return card
 
 
-def benchmark(shop: Workshop, q: QuantGraph, folder: Path, check: Int8) -> dict[str, Any]:
+def benchmark(shop: Workshop, q: QuantGraph, deployment: Deployment, folder: Path, check: Int8) -> dict[str, Any]:
     """Export the C, build it, run the ELF in the emulator, and compare with the reference and with the prediction.
 
     Raises:
         FirmwareError: the program does not build or run, or one output differs from the reference.
     """
-    graph, plan = q.graph, memory.plan(q.graph)
-    c.write(q, plan, folder / "firmware", weights_hash=storage.content_hash(q))
-    emulator = emulate(folder / "firmware")
+    graph, profile, table = q.graph, shop.gate.profile, shop.gate.table
+    part = core(profile.core)
+    c.write(q, deployment, folder / "firmware", weights_hash=storage.content_hash(q))
+    emulator = emulate(folder / "firmware", part, profile.memory)
     measured, produced = emulator.measure(check[0]), emulator.run(check)
     expected = reference.run(q, check)
     different = int((produced != expected).any(axis=1).sum())
     if different or (measured.output != expected[0]).any():
         raise FirmwareError(f"{folder}: the firmware differs from the int8 reference on {different} of {len(check)} windows; report this")
-    predicted = shop.gate.cost(graph)
-    cost = assemble(graph, shop.gate.profile, shop.data.window_s, measured.cycles, measured.ram_bytes, measured.flash_bytes, EMULATED)
-    cycles = operator_cycles(graph, shop.gate.table)
+    predicted = shop.gate.cost(graph, deployment)
+    all_cycles = profile.cycles(measured.cycles, measured.flash_read_bytes, measured.fetch_lines)
+    emulated = provenance(EMULATED, table)
+    cost = assemble(graph, profile, shop.data.window_s, all_cycles, measured.ram_bytes, measured.flash_bytes, emulated)
+    cycles = operator_cycles(graph, deployment, table)
     operators = [
-        {"operator": OP_NAMES[type(n.op)], "kernel": kernel, "predicted_cycles": p, "emulated_cycles": e}
-        for n, p, (kernel, e) in zip(graph.nodes[1:], cycles, measured.per_operator, strict=True)
+        {"operator": OP_NAMES[type(n.op)], "weights": w, "kernel": kernel, "predicted_cycles": p, "emulated_cycles": run.cycles}
+        for n, w, p, (kernel, run) in zip(graph.nodes[1:], deployment.weights[1:], cycles, measured.per_operator, strict=True)
     ]
     return {
         "profile": shop.config.profile,
-        "target": "Unicorn, Cortex-M4, cycle model of Arm DDI0439; not measured on a board",
-        "toolchain": toolchain(),
-        "kernel_set": kernel_set_hash(),
+        "hardware": describe_hardware(profile, table),
+        "target": TARGETS[part.name],
+        "toolchain": toolchain(part),
+        "kernel_set": kernel_set_hash(part),
         "windows": len(check),
         "windows_source": shop.data.split.validation.source,
         "windows_different_from_reference": different,
         "predicted": predicted.as_dict(),
         "emulated": cost.as_dict(),
         "ratios": _ratios(predicted, cost),
-        "arena_bytes": plan.arena_bytes,
+        "zero_wait_cycles": measured.cycles,
+        "flash_read_bytes": measured.flash_read_bytes,
+        "fetch_lines": measured.fetch_lines,
+        "arena_bytes": deployment.plan.arena_bytes,
         "stack_bytes": measured.stack_bytes,
         "operators": operators,
+    }
+
+
+def describe_hardware(profile: Profile, table: LookupTable) -> dict[str, Any]:
+    """What a reader must know of the target behind a figure: core, clock, methods, energy's source, uncertainty."""
+    energy = profile.energy
+    return {
+        "core": profile.core,
+        "clock_hz": profile.clock_hz,
+        "predicted": provenance(PREDICTED, table),
+        "emulated": provenance(EMULATED, table),
+        "flash_wait": profile.flash_wait.source if profile.flash_wait else None,
+        "energy": f"{energy_figure(energy)} at {energy.supply_v:g} V, {energy.regulator}: {energy.source}",
+        "uncertainty_factor": profile.uncertainty_factor,
+        "energy_uncertainty_factor": profile.energy_uncertainty_factor,
+        "uncertainty": profile.uncertainty.reason if profile.uncertainty else None,
     }
 
 
@@ -118,6 +147,12 @@ def summary(graph: Graph) -> str:
             words.append(f"dw{op.kernel}" + _stride(op.stride))
         elif isinstance(op, Add):
             words.append("+")
+        elif isinstance(op, Concat):
+            words.append("|")
+        elif isinstance(op, AvgPool1d | MaxPool1d):
+            words.append(f"{'avg' if isinstance(op, AvgPool1d) else 'max'}{op.kernel}" + _stride(op.stride))
+        elif isinstance(op, Lstm):
+            words.append(f"lstm {op.units}")
         elif isinstance(op, Dense):
             words.append(f"dense {op.units}")
     return " · ".join(words)
@@ -141,9 +176,9 @@ def _ratios(predicted: Cost, emulated: Cost) -> dict[str, float]:
 def _card(
     shop: Workshop,
     parameters: Mapping[str, Any],
-    seed: int,
     student: Student,
     q: QuantGraph,
+    deployment: Deployment,
     bench: dict[str, Any],
     exports: dict[str, Any],
 ) -> Card:
@@ -162,6 +197,9 @@ def _card(
         "window_s": validation.window_s,
         "channels": shop.data.window.channels,
         "profile": shop.config.profile,
+        "core": shop.gate.profile.core,
+        "memory": shop.gate.profile.memory.model_dump(),
+        "deployment": asdict(deployment),
         "teacher": shop.teacher.id,
         "run_seed": shop.config.seed,
         "effort": shop.config.effort,

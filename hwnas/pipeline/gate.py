@@ -1,4 +1,4 @@
-"""The gate: parameters -> Candidate -> Graph -> memory plan -> cost -> verdict, well under a millisecond, without training. No torch."""
+"""The gate: parameters -> Candidate -> Graph -> deployment -> cost -> verdict, well under a millisecond, without training. No torch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hwnas import families, memory
+from hwnas import families
 from hwnas.errors import BudgetError
 from hwnas.graph import Graph, Shape
 from hwnas.hardware.cost import Cost, predict, violations
+from hwnas.hardware.deployment import Deployment, deploy
 from hwnas.hardware.profile import Budget, Profile
 from hwnas.hardware.table import LookupTable, read
 from hwnas.pipeline.config import RunConfig
@@ -46,15 +47,20 @@ class Gate:
         """The network that a tuner's parameters describe; raises ConfigError for parameters outside the space."""
         return families.build(self.space.candidate(parameters), self.window, self.outputs)
 
-    def cost(self, graph: Graph) -> Cost:
-        """Predicted cost; raises MissingEntryError where the table has no row."""
-        return predict(graph, memory.plan(graph), self.profile, self.table, self.window_s)
+    def deploy(self, graph: Graph) -> Deployment:
+        """How the network ships: the fastest layouts within the flash budget; raises MissingEntryError where the table has no row."""
+        flash = min(self.budget.flash_bytes, self.profile.memory.flash.bytes)
+        return deploy(graph, self.profile, self.table, flash)
+
+    def cost(self, graph: Graph, deployment: Deployment | None = None) -> Cost:
+        """Predicted cost as it ships; raises MissingEntryError where the table has no row."""
+        return predict(graph, deployment or self.deploy(graph), self.profile, self.table, self.window_s)
 
     def judge(self, parameters: Mapping[str, Any]) -> Verdict:
         """Identity, cost and broken limits of a candidate."""
         graph = self.graph(parameters)
         cost = self.cost(graph)
-        return Verdict(graph.hash, cost.as_dict(), violations(cost, self.budget))
+        return Verdict(graph.hash, cost.as_dict(), violations(cost, self.budget, self.profile))
 
 
 def open_gate(config: RunConfig, data: RunData, run: RunDirectory | None = None) -> Gate:
@@ -93,7 +99,8 @@ def survey(gate: Gate, seed: int, candidates: int = SURVEY_CANDIDATES) -> Survey
     verdicts += [gate.judge(parameters) for parameters in _smallest(choices)]
     if all(v.violations for v in verdicts):
         closest = min(verdicts, key=lambda v: max(need / limit for need, limit in v.violations.values()))
-        needs = ", ".join(f"{name} {need:,.0f} (allowed {limit:,.0f})" for name, (need, limit) in closest.violations.items())
+        figures = {name: f"{need:,.0f} {gate.profile.doubt(name)}".strip() for name, (need, _) in closest.violations.items()}
+        needs = ", ".join(f"{name} {figures[name]} (allowed {limit:,.0f})" for name, (_, limit) in closest.violations.items())
         raise BudgetError(
             f"no candidate of space '{gate.space.family}' fits the budget on {gate.profile.name}: the smallest still needs {needs}; "
             f"raise the budget, or use a shorter window (--window-s, now {gate.window_s:g} s) or another space"
@@ -102,7 +109,15 @@ def survey(gate: Gate, seed: int, candidates: int = SURVEY_CANDIDATES) -> Survey
 
 
 def _smallest(choices: dict[str, list[int]]) -> list[dict[str, int]]:
-    """The candidate with the least of everything, at the largest and the smallest strides."""
+    """The candidate with the least of everything, at the largest and the smallest strides, and the same with equal channels everywhere.
+
+    Equal channels can take less flash: layers of one shape share the code of their kernel.
+    """
     least = {name: min(values) for name, values in choices.items()}
     strided = {name: max(values) if name.endswith("stride") else least[name] for name, values in choices.items()}
-    return [least, strided]
+    widths = [set(values) for name, values in choices.items() if name.endswith("channels")]
+    shared = set.intersection(*widths) if widths else set()
+    found = [least, strided]
+    if shared:
+        found += [{name: min(shared) if name.endswith("channels") else value for name, value in c.items()} for c in (least, strided)]
+    return found

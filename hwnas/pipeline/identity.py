@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from hwnas.firmware.build import kernel_set_hash
+from hwnas.firmware.core import core
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.recipes import full_recipe, pretrain_recipe, short_recipe, teacher_recipe, views
 from hwnas.space import read as read_space
@@ -30,7 +31,7 @@ def fingerprint(config: RunConfig, data_hash: str) -> dict[str, str]:
         "space_content": _digest(read_space(config.space).model_dump()),
         "profile_content": _digest(config.hardware.model_dump()),
         "recipes": _digest([recipe.to_dict() for recipe in recipes] + [views(config)]),
-        "kernels": kernel_set_hash(),
+        "kernels": kernel_set_hash(core(config.hardware.core)),
     }
 
 

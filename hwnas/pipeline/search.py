@@ -7,14 +7,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hwnas import report
+from hwnas import families, report
 from hwnas.errors import RunError
 from hwnas.hardware.table import read as read_table
 from hwnas.hardware.table import write as write_table
 from hwnas.pareto import Objectives, select
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.data import RunData, load_data
-from hwnas.pipeline.finishing import StudentFinisher
+from hwnas.pipeline.finishing import StudentFinisher, describe_hardware
 from hwnas.pipeline.front import best, freeze, hypervolume, over_budget, read_cards, score_test
 from hwnas.pipeline.gate import Gate, Survey, open_gate, survey
 from hwnas.pipeline.identity import fingerprint
@@ -47,8 +47,8 @@ def run_search(config: RunConfig, root: Path, *, jobs: int, resume: bool, progre
     progress.stage("reading recordings" if config.data else "generating signals")
     data = load_data(config)
     gate = open_gate(config, data, RunDirectory(root))
-    check_kernels(read_table(config.hardware.table_path))
-    gate = _complete(gate, progress)
+    check_kernels(read_table(config.hardware.table_path), config.hardware)
+    gate = _complete(gate, jobs, progress)
     seen = survey(gate, config.seed)
     run = claim(root, config, data.hash, resume=resume)
     write_table(gate.table, run.table)
@@ -56,16 +56,23 @@ def run_search(config: RunConfig, root: Path, *, jobs: int, resume: bool, progre
     teacher = ensure_teacher(config, data, run, progress)
     trials, stats = _search(config, run, gate, teacher, data, jobs, progress)
     cards = _finish(config, run, trials, data.task.primary, jobs, progress)
-    front = _conclude(config, run, data, seen, teacher, trials, cards, progress)
+    front = _conclude(config, run, gate, data, seen, teacher, trials, cards, progress)
     _write_timing(run, [trial for trial in trials if trial.metrics is not None], stats)
     _remove_others(run, [card["id"] for card in cards])
     return front
 
 
-def _complete(gate: Gate, progress: Progress) -> Gate:
-    """The gate with a table that covers its whole space: shapes that the shipped table lacks are profiled on the spot."""
+def _complete(gate: Gate, jobs: int, progress: Progress) -> Gate:
+    """The gate with a table that covers its whole space: shapes that the shipped table lacks are profiled on the spot.
+
+    Raises:
+        MissingEntryError: an operator of the space failed in every layout; better now than in the middle of the search.
+    """
     absent = missing(gate.table, reachable(gate.space, gate.window, gate.outputs))
-    return replace(gate, table=extended(gate.table, absent, progress)) if absent else gate
+    table = extended(gate.table, absent, progress, jobs=jobs) if absent else gate.table
+    for node, source in families.reach(gate.space, gate.window, gate.outputs):
+        table.choices(node.op, source, node.shape)
+    return replace(gate, table=table)
 
 
 def _search(
@@ -149,6 +156,7 @@ def _choose(config: RunConfig, run: RunDirectory, trials: list[Trial]) -> list[T
 def _conclude(
     config: RunConfig,
     run: RunDirectory,
+    gate: Gate,
     data: RunData,
     seen: Survey,
     teacher: TeacherCard,
@@ -170,6 +178,7 @@ def _conclude(
     counts = count_proposals(records)
     content = {
         "profile": config.profile,
+        "hardware": describe_hardware(config.hardware, gate.table),
         "task": config.task,
         "data": data.name,
         "source": data.split.train.source,

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hwnas.errors import QuantizationError
-from hwnas.graph import Add, Conv1d, Dense, GlobalAvgPool, Node
+from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, GlobalAvgPool, Lstm, MaxPool1d, Node
 from hwnas.quantize.qgraph import ADD_SHIFT_BITS, QMAX, QMIN, SHIFT_BITS, WEIGHT_MAX, Int8, Int32, Quant, QuantGraph, QuantWeights
 from hwnas.quantize.reference import accumulator_bound
 from hwnas.student import FoldedNode, Student, fold
@@ -38,10 +38,13 @@ def quantize(student: Student, calibration_x: NDArray[np.float32], labels: Seque
     """Post-training int8 form of `student`; at most 256 windows of `calibration_x` (N, C, T), evenly chosen, are used.
 
     Raises:
-        QuantizationError: no calibration windows, a wrong number of labels, weights or activations that are not finite, or an
-            accumulator that could leave int32.
+        QuantizationError: no calibration windows, a wrong number of labels, weights or activations that are not finite, an
+            accumulator that could leave int32, or an operator that has no post-training form.
     """
     graph = student.graph
+    for index, node in enumerate(graph):
+        if isinstance(node.op, Concat | AvgPool1d | MaxPool1d | Lstm):
+            raise QuantizationError(f"node {index}: post-training quantisation has no rule for '{OP_NAMES[type(node.op)]}'")
     if len(labels) != graph.output_shape.channels:
         outputs = graph.output_shape.channels
         raise QuantizationError(f"the student has {outputs} outputs, got {len(labels)} labels: {', '.join(labels)}")

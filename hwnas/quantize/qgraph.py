@@ -5,15 +5,28 @@ output channel. Biases are int32 with scale `input scale * weight scale`. Real v
 
 Requantisation rounds once. For convolutions, dense layers and the global mean:
 
-    out = clamp(zero_point + floor((acc * multiplier + 2**31) / 2**32), low, high)         (halves round up)
+    out = saturate8(zero_point + floor((acc * multiplier + 2**31) / 2**32))         (halves round up)
 
 with `multiplier = round(S * 2**32)` and `S = s_in * s_w / s_out` (mean: `S = s_in / (s_out * length)`). `quantize` chooses
 output scales such that S < 0.5, so `multiplier` is a positive int32, no pre-shift is needed, and the product fits 63 bits; on
-Cortex-M4 it is one SMMLAR (which adds 2**31 and keeps the upper word) and one SSAT. The sum of two tensors uses
+Cortex-M4 it is one SMMLAR (which adds 2**31 and keeps the upper word) and one SSAT. The output of a ReLU has zero point -128, so
+saturation is the ReLU. The sum of two tensors and, with one term, each part of a concatenation use
 
-    out = clamp(zero_point + ((a - zp_a) * m_a + (b - zp_b) * m_b + 2**19 >> 20), -128, 127),    m = round(s / s_out * 2**20)
+    out = saturate8(zero_point + ((a - zp_a) * m_a + (b - zp_b) * m_b + 2**19 >> 20)),    m = round(s / s_out * 2**20)
 
-with output scales such that both ratios are below 2, so |sum| <= 2 * 255 * 2**21 < 2**31.
+with output scales such that both ratios are below 2, so |sum| <= 2 * 255 * 2**21 < 2**31. Pooling windows keep their input's
+quantisation; a mean is `saturate8(sum(q) * round(2**20 / kernel) + 2**19 >> 20)`.
+
+LSTM (gates i, f, g, o in this order; the formats of TFLite's integer LSTM: gates Q3.12, activations Q0.15, cell state Q4.11):
+
+    acc[u, k] = bias + sum(w_x * (x[t] - zp_x)) + sum(w_h * (h[t-1] - zp_h))                           |acc| < 2**25
+    p[u, k]   = saturate16(floor((acc * 2**6 * multiplier + 2**31) / 2**32)),      multiplier = round(S * 2**26), S = s_acc * 2**12
+    i, f, o = sigmoid(p), g = tanh(p)                                             (`hwnas.quantize.activation`: one table each)
+    c[t] = saturate16((f * c[t-1] + 2**14 >> 15) + (i * g + 2**18 >> 19))
+    h[t] = saturate8(zp_h + floor((((o * tanh(saturate16(2 * c[t]))) >> 15) * hidden_multiplier + 2**31) / 2**32))
+
+with `hidden_multiplier = round(2**17 / s_h)`; c[-1] = 0 and h[-1] = zp_h. The pre-shift of 6 bits lets S reach 32 and cannot
+overflow because |acc| < 2**25. Both weight matrices of a gate share one accumulator, so `s_acc = s_x * s_wx = s_h * s_wh`.
 """
 
 from __future__ import annotations
@@ -23,13 +36,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.graph import Graph
+from hwnas.errors import QuantizationError
+from hwnas.graph import AvgPool1d, Graph, MaxPool1d
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
 
 SHIFT_BITS = 32
 ADD_SHIFT_BITS = 20
+LSTM_SHIFT_BITS = 6  # of the accumulator, before its multiplier
+LSTM_ACC_BITS = 25
 QMIN, QMAX = -128, 127
 WEIGHT_MAX = 127
 
@@ -60,6 +76,23 @@ class QuantWeights:
 
 
 @dataclass(frozen=True)
+class QuantLstm:
+    """Integer constants of one LSTM node; gates i, f, g, o.
+
+    Attributes:
+        weights: int8 (units, 4, channels + units): input weights, then recurrent ones.
+        bias: int32 (units, 4); zero points are *not* folded in.
+        multiplier: int32 (units, 4), `round(S * 2**26)`, in (0, 2**31).
+        hidden_multiplier: `round(2**17 / s_h)`, in (0, 2**31).
+    """
+
+    weights: Int8
+    bias: Int32
+    multiplier: Int32
+    hidden_multiplier: int
+
+
+@dataclass(frozen=True)
 class QuantGraph:
     """A `Graph` with the integers of every node.
 
@@ -67,9 +100,12 @@ class QuantGraph:
         graph: the student.
         quants: one `Quant` a node (of the tensor it writes); node 0 is the input quantisation.
         constants: node index -> constants, for Conv1d, DepthwiseConv1d and Dense nodes.
-        multipliers: node index -> scalar multipliers: GlobalAvgPool (m,), Add (m_a, m_b).
+        multipliers: node index -> scalar multipliers: GlobalAvgPool (m,), Add and Concat (m_a, m_b).
         labels: names of the outputs, in order.
-        activation: ReLU nodes clamp their output to [zero_point, 127] (`low` of the rule), others to [-128, 127].
+        lstms: node index -> constants, for Lstm nodes.
+
+    Raises:
+        QuantizationError: a ReLU whose zero point is not -128, or a pooling window with a quantisation of its own.
     """
 
     graph: Graph
@@ -77,6 +113,15 @@ class QuantGraph:
     constants: dict[int, QuantWeights]
     multipliers: dict[int, tuple[int, ...]]
     labels: tuple[str, ...] = field(default=())
+    lstms: dict[int, QuantLstm] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for index, node in enumerate(self.graph):
+            point = self.quants[index].zero_point
+            if getattr(node.op, "relu", False) and point != QMIN:
+                raise QuantizationError(f"node {index}: the output of a ReLU has zero point {point}; it must be {QMIN}")
+            if isinstance(node.op, AvgPool1d | MaxPool1d) and self.quants[index] != self.quants[node.inputs[0]]:
+                raise QuantizationError(f"node {index}: a pooling window must keep the quantisation of its input")
 
     @property
     def input(self) -> Quant:
@@ -86,13 +131,9 @@ class QuantGraph:
     def output(self) -> Quant:
         return self.quants[-1]
 
-    def clamp_low(self, index: int) -> int:
-        """Lower clamp of node `index`: its zero point after a ReLU, -128 otherwise."""
-        return self.quants[index].zero_point if getattr(self.graph.nodes[index].op, "relu", False) else QMIN
 
-
-def requantize(acc: NDArray[np.int64], multiplier: NDArray[np.int64], zero_point: int, low: int) -> Int8:
+def requantize(acc: NDArray[np.int64], multiplier: NDArray[np.int64], zero_point: int) -> Int8:
     """The single-rounding rule of this module's head, on int64 accumulators; the channel axis is last."""
     scaled = (acc * multiplier + (1 << (SHIFT_BITS - 1))) >> SHIFT_BITS
-    out: Int8 = np.clip(scaled + zero_point, low, QMAX).astype(np.int8)
+    out: Int8 = np.clip(scaled + zero_point, QMIN, QMAX).astype(np.int8)
     return out

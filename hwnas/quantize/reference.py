@@ -2,7 +2,7 @@
 
 Tensors are int8 in NWC order, (N, L, C). Everything is exact although it runs in floating point: accumulators are integers
 below 2**24 (float32) or 2**53 (float64), and `acc * multiplier / 2**32` is a multiple of 2**-32, which float64 holds exactly
-while its absolute value is below 2**21; beyond that the clamp decides.
+while its absolute value is below 2**21; beyond that saturation decides. (LSTM gates: a multiple of 2**-26, exact below 2**27.)
 """
 
 from __future__ import annotations
@@ -14,14 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.errors import QuantizationError
-from hwnas.graph import Add, Conv1d, DepthwiseConv1d, GlobalAvgPool, Input, same_padding
-from hwnas.quantize.qgraph import ADD_SHIFT_BITS, QMAX, QMIN, SHIFT_BITS, Int8, QuantGraph, QuantWeights
+from hwnas.graph import (
+    GATES,
+    Add,
+    AvgPool1d,
+    Concat,
+    Conv1d,
+    DepthwiseConv1d,
+    GlobalAvgPool,
+    Input,
+    Lstm,
+    MaxPool1d,
+    same_padding,
+)
+from hwnas.quantize.activation import sigmoid, tanh
+from hwnas.quantize.qgraph import ADD_SHIFT_BITS, LSTM_SHIFT_BITS, QMAX, QMIN, SHIFT_BITS, Int8, QuantGraph, QuantWeights
 
 Floats = NDArray[np.floating[Any]]
 FloatType = type[np.float32] | type[np.float64]
 
 # Largest tensor of one batch: the working set of an operator should stay in the processor's cache.
 BATCH_ELEMENTS = 64 * 1024
+LSTM_WINDOWS = 32  # fewest of a batch with an LSTM, whose steps cost the same for one window as for many
+INT16_MIN, INT16_MAX = -(2**15), 2**15 - 1
 SPAN = QMAX - QMIN
 
 
@@ -60,27 +75,31 @@ def run_node(q: QuantGraph, index: int, *inputs: Int8) -> Int8:
     """Output of node `index`, int8 (N, L, C), given its inputs."""
     node = q.graph.nodes[index]
     op = node.op
-    out_point, low = q.quants[index].zero_point, q.clamp_low(index)
-    if isinstance(op, Add):
+    out_point = q.quants[index].zero_point
+    if isinstance(op, Add | Concat):
         first, second = (
             _centred(q, source, x, np.float64) * (multiplier / 2.0**ADD_SHIFT_BITS)
             for source, x, multiplier in zip(node.inputs, inputs, q.multipliers[index], strict=True)
         )
-        return _round(first + second, out_point, low)
+        return _round(first + second if isinstance(op, Add) else np.concatenate([first, second], axis=2), out_point)
+    if isinstance(op, AvgPool1d | MaxPool1d):
+        return _window_pool(op, node.shape.length, inputs[0])
     if isinstance(op, GlobalAvgPool):
         total = _centred(q, node.inputs[0], inputs[0], np.float64).sum(1, keepdims=True)
-        return _round(total * (q.multipliers[index][0] / 2.0**SHIFT_BITS), out_point, low)
+        return _round(total * (q.multipliers[index][0] / 2.0**SHIFT_BITS), out_point)
+    if isinstance(op, Lstm):
+        return _lstm(q, index, op, inputs[0])
     constants = q.constants[index]
     if isinstance(op, Conv1d):
-        acc = _conv(q, index, constants, inputs[0])
+        acc = _conv(q, index, op, constants, inputs[0])
     elif isinstance(op, DepthwiseConv1d):
-        acc = _depthwise(q, index, constants, inputs[0])
+        acc = _depthwise(q, index, op, constants, inputs[0])
     else:
         weights = constants.weights.T
         acc = _centred(q, node.inputs[0], inputs[0], _exact_type(weights)) @ weights.astype(_exact_type(weights))
     scaled = np.add(acc, constants.bias, dtype=np.float64)
     scaled *= constants.multiplier / 2.0**SHIFT_BITS
-    return _round(scaled, out_point, low)
+    return _round(scaled, out_point)
 
 
 def quantize_input(q: QuantGraph, x: Floats) -> Int8:
@@ -116,14 +135,10 @@ def _centred(q: QuantGraph, source: int, x: Int8, dtype: FloatType) -> Floats:
     return centred
 
 
-def _padded(q: QuantGraph, index: int, x: Int8, dtype: FloatType) -> Floats:
+def _padded(q: QuantGraph, index: int, op: Conv1d | DepthwiseConv1d, x: Int8, dtype: FloatType) -> Floats:
     """The centred input of convolution `index` between its SAME padding (zeros)."""
-    node = q.graph.nodes[index]
-    op = node.op
-    source = node.inputs[0]
-    if not isinstance(op, Conv1d | DepthwiseConv1d):
-        raise QuantizationError(f"node {index} ({op}) is not a convolution")
-    left, right = same_padding(x.shape[1], op.kernel, op.stride)
+    source = q.graph.nodes[index].inputs[0]
+    left, right = same_padding(x.shape[1], op.kernel, op.stride, op.dilation)
     if left == right == 0:
         return _centred(q, source, x, dtype)
     padded: Floats = np.zeros((x.shape[0], left + x.shape[1] + right, x.shape[2]), dtype)
@@ -131,41 +146,80 @@ def _padded(q: QuantGraph, index: int, x: Int8, dtype: FloatType) -> Floats:
     return padded
 
 
-def _conv(q: QuantGraph, index: int, constants: QuantWeights, x: Int8) -> Floats:
+def _conv(q: QuantGraph, index: int, op: Conv1d, constants: QuantWeights, x: Int8) -> Floats:
     """Accumulators (N, L, out) of a convolution: one matrix product over kernel x input channels."""
-    kernel, out_channels = constants.weights.shape[1], constants.weights.shape[0]
-    matrix = constants.weights.reshape(out_channels, -1).T
+    matrix = constants.weights.reshape(op.out_channels, -1).T
     dtype = _exact_type(matrix)
-    padded = _padded(q, index, x, dtype)
-    length, stride = q.graph.nodes[index].shape.length, getattr(q.graph.nodes[index].op, "stride", 1)
-    if kernel == 1:
-        columns = padded[:, ::stride]
+    padded = _padded(q, index, op, x, dtype)
+    length = q.graph.nodes[index].shape.length
+    if op.kernel == 1:
+        columns = padded[:, :: op.stride]
     else:
         n, row, one = padded.strides
-        shape = (len(x), length, kernel, x.shape[2])
-        columns = np.lib.stride_tricks.as_strided(padded, shape, (n, row * stride, row, one), writeable=False)
+        shape = (len(x), length, op.kernel, x.shape[2])
+        columns = np.lib.stride_tricks.as_strided(padded, shape, (n, row * op.stride, row * op.dilation, one), writeable=False)
     product: Floats = columns.reshape(len(x) * length, -1) @ matrix.astype(dtype)
-    return product.reshape(len(x), length, out_channels)
+    return product.reshape(len(x), length, op.out_channels)
 
 
-def _depthwise(q: QuantGraph, index: int, constants: QuantWeights, x: Int8) -> Floats:
+def _depthwise(q: QuantGraph, index: int, op: DepthwiseConv1d, constants: QuantWeights, x: Int8) -> Floats:
     """Accumulators (N, L, C) of a depthwise convolution: shifted slices, multiplied and added."""
     dtype = _exact_type(constants.weights)
     taps = constants.weights.astype(dtype)
-    padded = _padded(q, index, x, dtype)
-    stride = getattr(q.graph.nodes[index].op, "stride", 1)
-    reach = (q.graph.nodes[index].shape.length - 1) * stride + 1
-    acc: Floats = padded[:, :reach:stride] * taps[0]
+    padded = _padded(q, index, op, x, dtype)
+    reach = (q.graph.nodes[index].shape.length - 1) * op.stride + 1
+    acc: Floats = padded[:, : reach : op.stride] * taps[0]
     product = np.empty_like(acc)
-    for tap in range(1, len(taps)):
-        acc += np.multiply(padded[:, tap : tap + reach : stride], taps[tap], out=product)
+    for tap in range(1, op.kernel):
+        start = tap * op.dilation
+        acc += np.multiply(padded[:, start : start + reach : op.stride], taps[tap], out=product)
     return acc
 
 
-def _round(scaled: Floats, zero_point: int, low: int) -> Int8:
-    """`clamp(zero_point + floor(scaled + 0.5), low, 127)`; values are made non-negative first, so that the cast is the floor."""
+def _window_pool(op: AvgPool1d | MaxPool1d, length: int, x: Int8) -> Int8:
+    """Mean or maximum of windows: shifted slices, added or compared."""
+    reach = (length - 1) * op.stride + 1
+    slices = [x[:, tap : tap + reach : op.stride] for tap in range(op.kernel)]
+    if isinstance(op, MaxPool1d):
+        largest = slices[0].copy()
+        for other in slices[1:]:
+            np.maximum(largest, other, out=largest)
+        return largest
+    total = np.zeros(slices[0].shape, np.float64)
+    for part in slices:
+        total += part
+    return _round(total * (round(2**ADD_SHIFT_BITS / op.kernel) / 2.0**ADD_SHIFT_BITS), 0)
+
+
+def _lstm(q: QuantGraph, index: int, op: Lstm, x: Int8) -> Int8:
+    """Hidden states (N, L, units) or, with `last`, (N, 1, units): step by step, all windows at once."""
+    constants, out_point = q.lstms[index], q.quants[index].zero_point
+    windows, length, channels = x.shape
+    matrix = constants.weights.transpose(2, 1, 0).reshape(-1, GATES * op.units)
+    dtype = _exact_type(matrix)
+    inputs = _centred(q, q.graph.nodes[index].inputs[0], x, dtype) @ matrix[:channels].astype(dtype)
+    recurrent = matrix[channels:].astype(dtype)
+    bias = constants.bias.T.reshape(-1).astype(np.float64)
+    scale = constants.multiplier.T.reshape(-1) / 2.0 ** (SHIFT_BITS - LSTM_SHIFT_BITS)
+    hidden = np.full((windows, op.units), out_point, np.int8)
+    cell = np.zeros((windows, op.units), np.int32)
+    out = np.empty((windows, 1 if op.last else length, op.units), np.int8)
+    for step in range(length):
+        acc = inputs[:, step] + np.subtract(hidden, out_point, dtype=dtype) @ recurrent
+        p = np.clip(np.floor((acc + bias) * scale + 0.5), INT16_MIN, INT16_MAX).astype(np.int32).reshape(windows, GATES, op.units)
+        write, keep, show = (sigmoid(p[:, gate]) for gate in (0, 1, 3))
+        cell = (keep * cell + 2**14 >> 15) + (write * tanh(p[:, 2]) + 2**18 >> 19)
+        np.clip(cell, INT16_MIN, INT16_MAX, out=cell)
+        shown = show * tanh(np.clip(2 * cell, INT16_MIN, INT16_MAX)) >> 15
+        hidden = _round(shown * (constants.hidden_multiplier / 2.0**SHIFT_BITS), out_point)
+        out[:, 0 if op.last else step] = hidden
+    return out
+
+
+def _round(scaled: Floats, zero_point: int) -> Int8:
+    """`saturate8(zero_point + floor(scaled + 0.5))`; values are made non-negative first, so that the cast is the floor."""
     scaled += zero_point - QMIN + 0.5
-    np.clip(scaled, low - QMIN, SPAN, out=scaled)
+    np.clip(scaled, 0, SPAN, out=scaled)
     return (scaled.astype(np.uint8) ^ 0x80).view(np.int8)
 
 
@@ -179,7 +233,8 @@ def _last_uses(q: QuantGraph) -> list[int]:
 
 def _batches(q: QuantGraph, windows: int) -> list[tuple[int, int]]:
     """Ranges of windows whose largest tensor has about BATCH_ELEMENTS values."""
-    size = max(1, BATCH_ELEMENTS // max(n.shape.elements for n in q.graph))
+    fewest = LSTM_WINDOWS if q.lstms else 1
+    size = max(fewest, BATCH_ELEMENTS // max(n.shape.elements for n in q.graph))
     return list(pairwise([*range(0, windows, size), windows])) if windows else []
 
 

@@ -1,7 +1,7 @@
 """A `QuantGraph` on disk: `graph.json` and `int8.safetensors` of a student's folder, no pickle. numpy; no torch.
 
-The tensors of node 3 are "3.weights", "3.bias", "3.weight_scale" and "3.multiplier"; the header's one metadata entry, "hwnas", is
-JSON with the graph's hash, a checksum of the tensors, and what is not a tensor.
+The tensors of node 3 are "3.weights", "3.bias", "3.weight_scale" and "3.multiplier" ("3.hidden_multiplier" instead of the scale for an
+LSTM); the header's one metadata entry, "hwnas", is JSON with the graph's hash, what is not a tensor, and a checksum of all of it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from hwnas.errors import GraphError, QuantizationError
-from hwnas.graph import Conv1d, Dense, DepthwiseConv1d, Graph, Node
-from hwnas.quantize.qgraph import Quant, QuantGraph, QuantWeights
+from hwnas.graph import GATES, Conv1d, Dense, DepthwiseConv1d, Graph, Lstm, Node
+from hwnas.quantize.qgraph import Quant, QuantGraph, QuantLstm, QuantWeights
 from hwnas.resources import write_bytes, write_text
 
-FORMAT = "hwnas-int8-1"
+FORMAT = "hwnas-int8-2"
 GRAPH_FILE, TENSOR_FILE = "graph.json", "int8.safetensors"
 FIELDS: dict[str, Any] = {"weights": np.int8, "bias": np.int32, "weight_scale": np.float64, "multiplier": np.int32}
+LSTM_FIELDS: dict[str, Any] = {"weights": np.int8, "bias": np.int32, "multiplier": np.int32, "hidden_multiplier": np.int32}
 Tensors = dict[str, NDArray[Any]]
+Shapes = dict[str, tuple[int, ...]]
 
 
 def save(q: QuantGraph, folder: Path) -> None:
     """Write `graph.json` and `int8.safetensors` into `folder`; raises RunError where they cannot be written."""
     tensors = _tensors(q)
-    header = {**_header(q), "checksum": _checksum(tensors)}
+    header = _header(q)
+    header["checksum"] = _checksum(header, tensors)
     write_text(folder / GRAPH_FILE, q.graph.to_json())
     write_bytes(folder / TENSOR_FILE, to_safetensors(tensors, {"hwnas": json.dumps(header)}))
 
@@ -59,7 +62,7 @@ def load(folder: Path) -> QuantGraph:
         raise QuantizationError(
             f"{graph_path} (graph {graph.hash}) and {tensor_path} (graph {header.get('graph')}) belong to different students"
         )
-    if header.get("checksum") != _checksum(tensors):
+    if header.pop("checksum", None) != _checksum(header, tensors):
         raise QuantizationError(f"{tensor_path} is damaged or was edited: its checksum differs; export the student again")
     try:
         return _assemble(graph, header, tensors)
@@ -69,7 +72,7 @@ def load(folder: Path) -> QuantGraph:
 
 def content_hash(q: QuantGraph) -> str:
     """Hash of everything that decides the student's outputs: graph, scales and integers. 16 hexadecimal digits."""
-    return hashlib.sha256((json.dumps(_header(q)) + _checksum(_tensors(q))).encode()).hexdigest()[:16]
+    return _checksum(_header(q), _tensors(q))[:16]
 
 
 def constant_shape(node: Node, source_channels: int) -> tuple[int, ...]:
@@ -83,7 +86,9 @@ def constant_shape(node: Node, source_channels: int) -> tuple[int, ...]:
 
 
 def _tensors(q: QuantGraph) -> Tensors:
-    return {f"{i}.{name}": np.ascontiguousarray(getattr(c, name)) for i, c in q.constants.items() for name in FIELDS}
+    arrays = {f"{i}.{name}": getattr(c, name) for i, c in q.constants.items() for name in FIELDS}
+    arrays |= {f"{i}.{name}": getattr(c, name) for i, c in q.lstms.items() for name in LSTM_FIELDS}
+    return {name: np.ascontiguousarray(a, np.int32 if np.ndim(a) == 0 else None) for name, a in arrays.items()}
 
 
 def _header(q: QuantGraph) -> dict[str, Any]:
@@ -96,8 +101,8 @@ def _header(q: QuantGraph) -> dict[str, Any]:
     }
 
 
-def _checksum(tensors: Tensors) -> str:
-    digest = hashlib.sha256()
+def _checksum(header: dict[str, Any], tensors: Tensors) -> str:
+    digest = hashlib.sha256(json.dumps(header).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape} ".encode())
         digest.update(tensors[name].tobytes())
@@ -105,20 +110,29 @@ def _checksum(tensors: Tensors) -> str:
 
 
 def _assemble(graph: Graph, header: dict[str, Any], tensors: Tensors) -> QuantGraph:
-    constants = {}
+    constants, lstms = {}, {}
     for index, node in enumerate(graph.nodes):
-        if isinstance(node.op, Conv1d | DepthwiseConv1d | Dense):
-            fields = {name: tensors[f"{index}.{name}"] for name in FIELDS}
-            for name, dtype in FIELDS.items():
-                shape: tuple[int, ...] = (node.shape.channels,)
-                if name == "weights":
-                    shape = constant_shape(node, graph.in_shape(node).channels)
-                found = fields[name]
-                if found.shape != shape or found.dtype != dtype:
-                    raise ValueError(f"{index}.{name} is {found.dtype} {found.shape}, not {np.dtype(dtype)} {shape}")
-            constants[index] = QuantWeights(**fields)
+        op = node.op
+        if isinstance(op, Conv1d | DepthwiseConv1d | Dense):
+            shapes: Shapes = dict.fromkeys(FIELDS, (node.shape.channels,))
+            shapes["weights"] = constant_shape(node, graph.in_shape(node).channels)
+            constants[index] = QuantWeights(**_fields(tensors, index, FIELDS, shapes))
+        elif isinstance(op, Lstm):
+            weights = op.units, GATES, graph.in_shape(node).channels + op.units
+            shapes = {"weights": weights, "bias": weights[:2], "multiplier": weights[:2], "hidden_multiplier": (1,)}
+            fields = _fields(tensors, index, LSTM_FIELDS, shapes)
+            lstms[index] = QuantLstm(**fields | {"hidden_multiplier": int(fields["hidden_multiplier"][0])})
     quants = tuple(Quant(float(scale), int(zero)) for scale, zero in header["quants"])
     if len(quants) != len(graph.nodes):
         raise ValueError(f"{len(quants)} scales for {len(graph.nodes)} nodes")
     multipliers = {int(i): tuple(int(m) for m in ms) for i, ms in header["multipliers"].items()}
-    return QuantGraph(graph, quants, constants, multipliers, tuple(header["labels"]))
+    return QuantGraph(graph, quants, constants, multipliers, tuple(header["labels"]), lstms)
+
+
+def _fields(tensors: Tensors, index: int, dtypes: dict[str, Any], shapes: Shapes) -> dict[str, Any]:
+    """The tensors of node `index` by field; raises ValueError where one has another type or shape."""
+    fields = {name: tensors[f"{index}.{name}"] for name in dtypes}
+    for name, found in fields.items():
+        if found.shape != shapes[name] or found.dtype != dtypes[name]:
+            raise ValueError(f"{index}.{name} is {found.dtype} {found.shape}, not {np.dtype(dtypes[name])} {shapes[name]}")
+    return fields

@@ -34,13 +34,15 @@ class Quantity:
         """Name and unit, for the head of a column."""
         return f"{self.name}, {self.unit}"
 
-    def phrase(self, value: float | None) -> str:
-        """Name, figure and unit, for a sentence."""
-        return f"{self.name} {self.show(value)} {self.unit}"
+    def phrase(self, value: float | None, doubt: str = "") -> str:
+        """Name, figure, unit and uncertainty, for a sentence."""
+        return f"{self.name} {self.show(value)} {self.unit}" + (f" {doubt}" if doubt else "")
 
-    def show(self, value: float | None) -> str:
-        """`value` in the shown unit, or a dash."""
-        return NONE if value is None else f"{value / self.divisor:,.{self.decimals}f}"
+    def show(self, value: float | None, doubt: str = "") -> str:
+        """`value` in the shown unit with its uncertainty, or a dash."""
+        if value is None:
+            return NONE
+        return f"{value / self.divisor:,.{self.decimals}f}" + (f" {doubt}" if doubt else "")
 
 
 COSTS = {
@@ -48,6 +50,13 @@ COSTS = {
     "ram_bytes": Quantity("RAM", "KB", 1024, 1),
     "flash_bytes": Quantity("flash", "KB", 1024, 1),
     "energy_uj": Quantity("energy", "µJ", 1, 1),
+}
+FIGURES = COSTS | {"average_power_uw": Quantity("average power", "µW", 1, 2)}
+# Which uncertainty of the profile holds for a figure.
+DOUBTS = {
+    "latency_us": "uncertainty_factor",
+    "energy_uj": "energy_uncertainty_factor",
+    "average_power_uw": "energy_uncertainty_factor",
 }
 
 
@@ -109,6 +118,17 @@ def source(front: Front) -> str:
     return str(front.get("source") or "unstated")
 
 
+def doubt_factor(front: Front, name: str) -> float:
+    """So many times higher or lower a cost may really be; 1 where the profile states no uncertainty for it."""
+    return float((front.get("hardware") or {}).get(DOUBTS.get(name, ""), 1))
+
+
+def doubt(front: Front, name: str) -> str:
+    """The uncertainty to show beside every figure of cost `name`; empty where there is none."""
+    factor = doubt_factor(front, name)
+    return f"(x{factor:g} either way)" if factor > 1 else ""
+
+
 def figure(value: Any, decimals: int = 3) -> str:
     """A number or text as a table shows it."""
     if value is None:
@@ -130,9 +150,9 @@ def sections(front: Front, trials: Sequence[Trial]) -> list[Section]:
     students, fallen = front.get("students", []), front.get("fallen", [])
     made = [
         _quality("Students on the Pareto front: quality", students, front),
-        _cost("Students on the Pareto front: cost", students),
+        _cost("Students on the Pareto front: cost", students, front),
         _quality(FALLEN, fallen, front, reasons=True),
-        _cost(f"{FALLEN}: cost", fallen),
+        _cost(f"{FALLEN}: cost", fallen, front),
         _architectures([*students, *fallen]),
         _teacher(front),
         _search(front, trials),
@@ -168,12 +188,13 @@ def _quality(heading: str, students: Sequence[Mapping[str, Any]], front: Front, 
     return Section(heading, note, tuple(columns), rows, figures=True)
 
 
-def _cost(heading: str, students: Sequence[Mapping[str, Any]]) -> Section:
-    columns = (Column("student"), *(Column(q.title, label) for label in KINDS.values() for q in COSTS.values()))
-    rows = tuple((str(s["id"]), *(q.show(cost(s, name, kind)) for kind in KINDS for name, q in COSTS.items())) for s in students)
+def _cost(heading: str, students: Sequence[Mapping[str, Any]], front: Front) -> Section:
+    columns = (Column("student"), *(Column(q.title, label) for label in KINDS.values() for q in FIGURES.values()))
+    shown = [(name, kind, q, doubt(front, name)) for kind in KINDS for name, q in FIGURES.items()]
+    rows = tuple((str(s["id"]), *(q.show(cost(s, name, kind), mark) for name, kind, q, mark in shown)) for s in students)
     note = (
         "Predicted: from the lookup table and the arena plan, before training. Emulated: the shipped ELF executed with a cycle "
-        "model of the core, not measured on silicon. KB is 1,024 bytes."
+        "model of the core, not measured on silicon. Average power is that of inference alone, once a window. KB is 1,024 bytes."
     )
     return Section(heading, note, columns, rows, figures=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hwnas.report.content import COSTS, NONE, Front, figure, source
+from hwnas.report.content import COSTS, KINDS, NONE, Front, doubt, figure, source
 
 LOOK = "quick effort: a look, not a result"
 OBJECTIVES = (
@@ -29,6 +29,7 @@ def facts(front: Front) -> list[tuple[str, str]]:
     stated = [("effort", warning(front) or front.get("effort")), ("service", front.get("service"))]
     return [
         ("profile", figure(front.get("profile"))),
+        *_hardware(front),
         ("task", figure(front.get("task"))),
         ("data", f"{front.get('data') or NONE} ({source(front)})"),
         *_windows(front),
@@ -37,6 +38,19 @@ def facts(front: Front) -> list[tuple[str, str]]:
         *((name, str(value)) for name, value in stated if value),
         ("budget", limits or NONE),
     ]
+
+
+def _hardware(front: Front) -> list[tuple[str, str]]:
+    """Core and clock, and where cycles, energy and their uncertainty come from."""
+    hardware = front.get("hardware") or {}
+    rows = [("core", f"{hardware['core']}, {hardware['clock_hz'] / 1e6:,g} MHz")] if "core" in hardware else []
+    rows += [(label, hardware[kind].removeprefix(f"{label}: ")) for kind, label in KINDS.items() if hardware.get(kind)]
+    rows += [("energy figure", hardware["energy"])] if hardware.get("energy") else []
+    rows += [("waits for flash", hardware["flash_wait"])] if hardware.get("flash_wait") else []
+    if hardware.get("uncertainty"):
+        marks = ", ".join(f"{COSTS[name].name} {doubt(front, name)}" for name in ("latency_us", "energy_uj"))
+        rows.append(("uncertainty", f"{marks}: {hardware['uncertainty']}"))
+    return rows
 
 
 def _windows(front: Front) -> list[tuple[str, str]]:

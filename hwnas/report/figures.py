@@ -21,7 +21,11 @@ FIRST_AXIS = "latency_us"
 
 def axes(cloud: Cloud) -> dict[str, dict[str, Any]]:
     """Per cost: axis title and the x values of every trace of `interactive`, in order; the page's buttons switch them."""
-    return {name: {"title": f"{quantity.title} (predicted)", "x": _xs(cloud, name)} for name, quantity in COSTS.items()}
+    return {name: {"title": _axis_title(cloud, name), "x": _xs(cloud, name)} for name in COSTS}
+
+
+def _axis_title(cloud: Cloud, name: str) -> str:
+    return f"{COSTS[name].title} (predicted)" + (f" {cloud.doubts[name]}" if cloud.doubts[name] else "")
 
 
 def _xs(cloud: Cloud, name: str) -> list[list[float | None]]:
@@ -65,7 +69,7 @@ def interactive(cloud: Cloud, y_title: str) -> Any:
         font={"family": "system-ui, sans-serif", "size": 14},
         xaxis={
             "type": "log",
-            "title": f"{COSTS[FIRST_AXIS].title} (predicted)",
+            "title": _axis_title(cloud, FIRST_AXIS),
             "zeroline": False,
             "dtick": "D2",
             "tickformat": ",~g",
@@ -119,7 +123,7 @@ def _panel(axis: Axes, cloud: Cloud, name: str) -> None:
     if cloud.teacher is not None:
         axis.axhline(cloud.teacher, color="#555555", linestyle=":", linewidth=1, label="teacher (float)")
     axis.set_ylim(*cloud.y_range)
-    axis.set_xlabel(f"{COSTS[name].title} (predicted)")
+    axis.set_xlabel(_axis_title(cloud, name))
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     if cloud.scored or cloud.fallen or cloud.front:  # a logarithmic axis needs a point

@@ -9,7 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hwnas.report.content import COSTS, EMULATED, KINDS, NONE, Front, Trial, cost, figure, primary, score, short_score, title
+from hwnas.report.content import (
+    COSTS,
+    EMULATED,
+    FIGURES,
+    KINDS,
+    NONE,
+    Front,
+    Trial,
+    cost,
+    doubt,
+    figure,
+    primary,
+    score,
+    short_score,
+    title,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +46,7 @@ class Cloud:
     front: tuple[Point, ...]
     teacher: float | None
     budget: dict[str, float]
+    doubts: dict[str, str]  # cost name -> the uncertainty of its figures, as words
 
     @property
     def y_range(self) -> tuple[float, float]:
@@ -47,34 +63,38 @@ def cloud(front: Front, trials: Sequence[Trial]) -> Cloud:
     """The points of a run; candidates without a score or a cost are not drawn."""
     metric = primary(front)
     budget = front.get("budget", {})
+    doubts = {name: doubt(front, name) for name in FIGURES}
     teacher = (front.get("teacher") or {}).get("metrics") or {}
     reached = teacher.get("validation", teacher).get(metric) if "test" in teacher or "validation" in teacher else None
     return Cloud(
-        scored=_points([(t, short_score(t, metric), None) for t in trials if t.get("status") == "scored"], metric),
-        fallen=_finished(front.get("fallen", []), metric),
-        front=_finished(front.get("students", []), metric),
+        scored=_points([(t, short_score(t, metric), None) for t in trials if t.get("status") == "scored"], metric, doubts),
+        fallen=_finished(front.get("fallen", []), metric, doubts),
+        front=_finished(front.get("students", []), metric, doubts),
         teacher=None if reached is None else float(reached),
         budget={name: float(budget[name]) / q.divisor for name, q in COSTS.items() if budget.get(name) is not None},
+        doubts=doubts,
     )
 
 
-def _finished(students: Sequence[Mapping[str, Any]], metric: str) -> tuple[Point, ...]:
+def _finished(students: Sequence[Mapping[str, Any]], metric: str, doubts: Mapping[str, str]) -> tuple[Point, ...]:
     rows = [(s, score(s, "validation", metric), short_score(s, metric) if "short_validation" in s else None) for s in students]
-    points = _points(rows, metric)
+    points = _points(rows, metric, doubts)
     return tuple(sorted(points, key=lambda p: p.x["latency_us"]))
 
 
-def _points(rows: Sequence[tuple[Mapping[str, Any], float | None, float | None]], metric: str) -> tuple[Point, ...]:
+def _points(
+    rows: Sequence[tuple[Mapping[str, Any], float | None, float | None]], metric: str, doubts: Mapping[str, str]
+) -> tuple[Point, ...]:
     points = []
     for row, y, before in rows:
         x = {name: cost(row, name) for name in COSTS}
         known = {name: value / COSTS[name].divisor for name, value in x.items() if value is not None}
         if y is not None and len(known) == len(COSTS):
-            points.append(Point(known, y, before, _text(row, y, before, metric)))
+            points.append(Point(known, y, before, _text(row, y, before, metric, doubts)))
     return tuple(points)
 
 
-def _text(row: Mapping[str, Any], y: float, before: float | None, metric: str) -> tuple[str, ...]:
+def _text(row: Mapping[str, Any], y: float, before: float | None, metric: str, doubts: Mapping[str, str]) -> tuple[str, ...]:
     lines = [str(row.get("id", row.get("number", NONE))), str(row.get("summary", row.get("family", "")))]
     lines += [f"not on the front: {row['fallen']}"] if row.get("fallen") else []
     lines.append(f"{title(metric)}, validation: {y:.3f}" + (f" (short distillation {before:.3f})" if before is not None else ""))
@@ -83,7 +103,8 @@ def _text(row: Mapping[str, Any], y: float, before: float | None, metric: str) -
     size = {**(row.get("cost") or {}), **row}
     lines.append(f"{figure(size.get('parameters'))} parameters, {figure(size.get('macs'))} MACs")
     for kind, label in KINDS.items():
-        shown = [q.phrase(cost(row, name, kind)) for name, q in COSTS.items()]
+        figures = {name: cost(row, name, kind) for name in FIGURES}
+        shown = [q.phrase(figures[name], doubts[name]) for name, q in FIGURES.items() if name in COSTS or figures[name] is not None]
         if kind != EMULATED or cost(row, "latency_us", kind) is not None:
             lines += [f"{label}:", "  " + ", ".join(shown)]
     return tuple(line for line in lines if line)

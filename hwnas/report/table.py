@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from hwnas.report.content import COSTS, KINDS, METRICS, Front, cost, primary, score, short_score, source
+from hwnas.report.content import DOUBTS, FIGURES, KINDS, METRICS, Front, cost, doubt_factor, primary, score, short_score, source
 
 
 def render(front: Front) -> str:
@@ -24,7 +24,8 @@ def render(front: Front) -> str:
                 "parameters": s.get("parameters"),
                 "macs": s.get("macs"),
             }
-            row |= {f"{name}_{kind}": cost(s, name, kind) for kind in KINDS for name in COSTS}
+            row |= {f"{name}_{kind}": cost(s, name, kind) for kind in KINDS for name in FIGURES}
+            row |= {f"{name}_uncertainty_factor": doubt_factor(front, name) for name in DOUBTS}
             row |= {f"short_validation_{first}": short_score(s, first) if "short_validation" in s else None}
             row |= {f"{part}_{m}": score(s, part, m) for part in ("validation", "test") for m in metrics}
             rows.append(row | {"data": source(front), "folder": s.get("folder")})

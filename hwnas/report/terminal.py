@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from hwnas.report.content import COSTS, EMULATED, PREDICTED, Front, cost, figure, primary, score, source, title
+from hwnas.report.content import COSTS, EMULATED, PREDICTED, Front, cost, doubt, figure, primary, score, source, title
 from hwnas.report.facts import warning
 
 
@@ -36,7 +36,7 @@ def terminal_table(front: Front) -> Table:
     for part in ("valid.", "test"):
         table.add_column(f"{title(first)}\n{part}", justify="right", style="bold", no_wrap=True)
     for s in students:
-        costs = [COSTS[name].show(cost(s, name, kind)) for name, shown in kinds.items() for kind in shown]
+        costs = [COSTS[name].show(cost(s, name, kind), doubt(front, name)) for name, shown in kinds.items() for kind in shown]
         quality = [figure(score(s, part, first)) for part in ("validation", "test")]
         table.add_row(str(s["id"]), figure(s.get("parameters")), *costs, *quality)
     return table

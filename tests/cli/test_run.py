@@ -17,7 +17,6 @@ import pytest
 from scipy.io import savemat
 
 from hwnas.cli.app import run
-from hwnas.hardware.profile import read
 from hwnas.search.trial_log import parse
 from hwnas.tasks import TASKS
 
@@ -170,19 +169,6 @@ def test_resume_reads_the_settings_of_the_run(finished: Path, tmp_path: Path) ->
     assert run(["search", "--out", str(copy), "--resume", "--quiet"]) == 0
     assert (copy / "front.json").read_bytes() == (finished / "front.json").read_bytes()
     assert not (copy / ".run.yaml.abc123").exists()
-
-
-def test_profile_repeats_the_shipped_table(tmp_path: Path) -> None:
-    from hwnas.firmware.profiler import Profiler
-    from hwnas.hardware.table import read as read_table
-
-    table = read_table(read("cortex-m4-192k").table_path)
-    profiler = Profiler()
-    assert profiler.overheads() == table.overheads
-    chosen = np.random.default_rng(0).choice(len(table.rows), 40, replace=False)
-    for row in (table.rows[i] for i in chosen):
-        unseen = row.in_length + 7 * row.period
-        assert profiler.profile(row.key, unseen) == (row.cycles + 7 * row.cycles_per_period, row.stack_bytes)
 
 
 def _records(log: Path) -> list[dict[str, Any]]:

@@ -36,14 +36,14 @@ def test_parameters_span_the_declared_range() -> None:
 
 def test_reach_covers_every_operator_of_random_candidates() -> None:
     window = Shape(1, 1000)
-    reached = {(op_key(n.op, source, n.shape), source.length) for n, source in families.reach(SPACE, window, 6)}
+    reached = {(op_key(n.op, source, n.shape, "none"), source.length) for n, source in families.reach(SPACE, window, 6)}
     generator = np.random.default_rng(0)
     for _ in range(500):
         drawn = {name: values[generator.integers(len(values))] for name, values in SPACE.choices.items()}
         graph = families.build(SPACE.candidate(drawn), window, 6)
         for node in graph.nodes[1:]:
             source = graph.in_shape(node)
-            assert (op_key(node.op, source, node.shape), source.length) in reached
+            assert (op_key(node.op, source, node.shape, "none"), source.length) in reached
 
 
 def test_very_short_windows_still_give_a_network() -> None:

@@ -1,39 +1,41 @@
-"""Flash of a student's constants equals the bytes that the export packs, for any network."""
+"""Flash of a student's constants equals the bytes that the export packs, for any network in any layout."""
 
 from __future__ import annotations
-
-import struct
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_students import random_graph, random_integers
+from random_networks import random_network, random_operator
 
 from hwnas import families, space
 from hwnas.export.packing import pack_node
-from hwnas.graph import Conv1d, Dense, DepthwiseConv1d, Graph, GraphBuilder, Input, Shape
-from hwnas.hardware.weights import flash_bytes, packed_bytes, params_bytes
-
-POINTER, LAYER = 4, struct.calcsize("<5I")
+from hwnas.graph import Conv1d, Dense, DepthwiseConv1d, Graph, GraphBuilder, Input, Lstm, Op, Shape
+from hwnas.hardware.ops import Layout
+from hwnas.hardware.weights import constants_bytes, flash_bytes, layer_bytes, layouts, packed_bytes, params_bytes
+from hwnas.quantize.arbitrary import arbitrary
 
 
 def check(graph: Graph, rng: np.random.Generator) -> None:
-    """Each node's bytes, and their sum with one row of the layer table a node."""
-    q, total = random_integers(graph, rng), 0
+    """Each node's bytes in every layout, and the sum over a random one."""
+    q, total = arbitrary(graph, rng), 0
+    chosen: list[Layout] = ["none"]
     for index, node in enumerate(graph.nodes[1:], start=1):
-        made = pack_node(q, index)
-        words = len(made.params) + (1 if made.packed.size else 0)
-        assert packed_bytes(node, graph.in_shape(node)) == made.packed.nbytes, node
-        assert params_bytes(node) == POINTER * words, node
-        total += made.packed.nbytes + POINTER * words + LAYER
-    assert flash_bytes(graph) == total
+        source = graph.in_shape(node)
+        for weights in layouts(node.op, source):
+            made = pack_node(q, index, weights)
+            words = len(made.params) + (1 if made.packed.size else 0)
+            assert packed_bytes(node.op, source, weights) == made.packed.nbytes, node
+            assert params_bytes(node.op) == 4 * words, node
+        chosen.append(layouts(node.op, source)[int(rng.integers(len(layouts(node.op, source))))])
+        total += constants_bytes(node, source, chosen[-1])
+    assert flash_bytes(graph, chosen) == total
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(2, 40))
-def test_random_students(seed: int, channels: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_random_graphs(seed: int, whole: bool) -> None:
     rng = np.random.default_rng(seed)
-    check(random_graph(rng, channels=channels), rng)
+    check(random_network(rng, longest=60) if whole else random_operator(rng), rng)
 
 
 def test_students_of_the_shipped_space() -> None:
@@ -44,18 +46,28 @@ def test_students_of_the_shipped_space() -> None:
 
 
 @pytest.mark.parametrize(
-    ("op", "channels", "expected"),
+    ("op", "channels", "narrow", "wide"),
     [
-        (Conv1d(4, 3), 1, 32 + 4 * 4),  # 3 taps are stored as 4
-        (Conv1d(5, 3), 3, 2 * (32 + 4 * 12)),  # 5 outputs take two blocks, 9 taps are stored as 12
-        (Conv1d(8), 8, 2 * (32 + 4 * 8)),
-        (DepthwiseConv1d(5), 6, 2 * (32 + 8 * 5)),  # taps are 16 bits wide
-        (Dense(6), 10, 2 * (32 + 4 * 12)),
+        (Conv1d(4, 3, 2), 1, None, 4 * (8 + 8)),  # a short window: 3 taps of 16 bits are stored as 4
+        (Conv1d(5, 3), 3, 2 * (32 + 4 * 12), 2 * (32 + 8 * 12)),  # 5 outputs take two blocks, 9 taps are stored as 12
+        (Conv1d(8), 12, 2 * (32 + 4 * 12), 2 * (32 + 8 * 12)),
+        (DepthwiseConv1d(5), 6, None, 6 * (8 + 12)),
+        (Dense(6), 10, 2 * (32 + 4 * 12), 2 * (32 + 8 * 12)),
+        (Lstm(6), 5, 6 * (32 + 4 * (8 + 8)), 6 * (32 + 8 * (8 + 8))),
     ],
 )
-def test_closed_forms(op: Conv1d | DepthwiseConv1d | Dense, channels: int, expected: int) -> None:
+def test_closed_forms(op: Op, channels: int, narrow: int | None, wide: int) -> None:
+    source = Shape(channels, 1)
+    assert layouts(op, source) == (("int16",) if narrow is None else ("int8", "int16"))
+    if narrow is not None:
+        assert packed_bytes(op, source, "int8") == narrow
+    assert packed_bytes(op, source, "int16") == wide
+
+
+@pytest.mark.parametrize(("pointer", "dense", "layer", "constants"), [(4, 16, 20, 32 + 16 + 16 + 20), (8, 24, 32, 48 + 32 + 32)])
+def test_structures_grow_with_the_pointer_and_keep_its_alignment(pointer: int, dense: int, layer: int, constants: int) -> None:
+    assert params_bytes(Dense(4), pointer) == dense
+    assert layer_bytes(pointer) == layer
     builder = GraphBuilder()
-    builder.add(op, builder.add(Input(channels, 1)))
-    graph = builder.build()
-    assert packed_bytes(graph.nodes[1], graph.input_shape) == expected
-    assert flash_bytes(graph) == expected + 44 + 20
+    builder.add(Dense(4), builder.add(Input(4, 1)))
+    assert flash_bytes(builder.build(), ("none", "int8"), pointer) == constants

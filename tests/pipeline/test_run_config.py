@@ -139,7 +139,8 @@ def test_limits_that_are_none_are_refused(name: str, value: float) -> None:
 
 
 def test_limits_can_stand_in_front_json() -> None:
-    largest = resolve(None, {"profile": PROFILE}, dict.fromkeys(("max_ram_kb", "max_flash_kb", "max_latency_ms", "max_energy_uj"), 1e6))
+    limits = {"max_ram_kb": 192.0, "max_flash_kb": 1024.0, "max_latency_ms": 1e6, "max_energy_uj": 1e6}
+    largest = resolve(None, {"profile": PROFILE}, limits)
     assert json.loads(json.dumps(asdict(largest.limits), allow_nan=False)) == asdict(largest.limits)
 
 
@@ -172,7 +173,7 @@ def test_a_fingerprint_holds_the_content_of_a_space_file_too(tmp_path: Path) -> 
 
 def test_a_fingerprint_holds_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint(config(), "d0")
-    monkeypatch.setattr(identity, "kernel_set_hash", lambda: "other")
+    monkeypatch.setattr(identity, "kernel_set_hash", lambda _: "other")
     assert fingerprint(config(), "d0") == before | {"kernels": "other"}
 
 

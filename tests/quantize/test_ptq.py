@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +13,25 @@ from hypothesis import strategies as st
 from random_students import quantized_student, random_graph, random_windows, warmed_student
 
 from hwnas.errors import QuantizationError
-from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input
+from hwnas.graph import (
+    OP_NAMES,
+    Add,
+    AvgPool1d,
+    Conv1d,
+    Dense,
+    DepthwiseConv1d,
+    GlobalAvgPool,
+    Graph,
+    GraphBuilder,
+    Input,
+    Lstm,
+    MaxPool1d,
+    Op,
+)
 from hwnas.quantize import reference
 from hwnas.quantize.ptq import best_quant, quantize
 from hwnas.quantize.qgraph import QuantGraph
-from hwnas.student import ConvUnit
+from hwnas.student import ConvUnit, Student
 
 
 def check_contract(q: QuantGraph) -> None:
@@ -23,6 +40,7 @@ def check_contract(q: QuantGraph) -> None:
         quant = q.quants[index]
         assert quant.scale == np.float32(quant.scale) > 0
         assert -128 <= quant.zero_point <= 127
+        assert quant.zero_point == -128 or not getattr(node.op, "relu", False)
         if isinstance(node.op, Add):
             for multiplier, source in zip(q.multipliers[index], node.inputs, strict=True):
                 assert 0 <= multiplier < 2**21
@@ -139,6 +157,15 @@ def test_what_cannot_be_quantised_says_so() -> None:
         unit(student, 2).conv.weight[0] = torch.inf
     with pytest.raises(QuantizationError, match="node 2"):
         quantize(student, x, ["a", "b"])
+
+
+@pytest.mark.parametrize("op", [Lstm(3), AvgPool1d(2, 2), MaxPool1d(2, 2)])
+def test_operators_without_a_rule_are_named(op: Op) -> None:
+    builder = GraphBuilder()
+    builder.add(Dense(2), builder.add(GlobalAvgPool(), builder.add(op, builder.add(Input(1, 8)))))
+    student = cast(Student, SimpleNamespace(graph=builder.build()))
+    with pytest.raises(QuantizationError, match=f"node 1: .* no rule for '{OP_NAMES[type(op)]}'"):
+        quantize(student, np.zeros((1, 1, 8), np.float32), ["a", "b"])
 
 
 def test_an_accumulator_beyond_int32_is_refused() -> None:

@@ -2,73 +2,40 @@
 
 from __future__ import annotations
 
-import math
 import time
-from fractions import Fraction
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_integers import clamp, node_output
 from random_students import quantized_student, random_graph, random_integers, random_windows
 
 from hwnas.errors import QuantizationError
-from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, GraphBuilder, Input
+from hwnas.graph import Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Lstm
 from hwnas.quantize import reference
-from hwnas.quantize.qgraph import Int8, Quant, QuantGraph, QuantWeights, requantize
+from hwnas.quantize.arbitrary import arbitrary
+from hwnas.quantize.qgraph import Int8, Quant, QuantGraph, QuantLstm, QuantWeights, requantize
+
+Make = Callable[[Graph, np.random.Generator], QuantGraph]
 
 
-def clamp(value: int, low: int) -> int:
-    return max(low, min(127, value))
-
-
-def naive_node(q: QuantGraph, index: int, *inputs: list[list[int]]) -> list[list[int]]:
-    """One node on one window, lists (L, C) of Python integers, straight from the definitions of qgraph.py."""
-    node, zero, low = q.graph.nodes[index], q.quants[index].zero_point, q.clamp_low(index)
-    op = node.op
-    centred = [[[v - q.quants[i].zero_point for v in row] for row in x] for i, x in zip(node.inputs, inputs, strict=True)]
-    x = centred[0]
-    if isinstance(op, Add):
-        a, b = q.multipliers[index]
-        return [
-            [clamp(zero + ((u * a + v * b + 2**19) >> 20), low) for u, v in zip(r, s, strict=True)] for r, s in zip(*centred, strict=True)
-        ]
-    if isinstance(op, GlobalAvgPool):
-        sums = [sum(column) for column in zip(*x, strict=True)]
-        return [[clamp(zero + math.floor((s * q.multipliers[index][0] + 2**31) / Fraction(2**32)), low) for s in sums]]
-    c = q.constants[index]
-    out = []
-    kernel, stride = getattr(op, "kernel", 1), getattr(op, "stride", 1)
-    total = max((node.shape.length - 1) * stride + kernel - len(x), 0)
-    for position in range(node.shape.length):
-        row = []
-        for o in range(node.shape.channels):
-            acc = int(c.bias[o])
-            for k in range(kernel):
-                t = position * stride + k - total // 2
-                if 0 <= t < len(x):
-                    if isinstance(op, Conv1d):
-                        acc += sum(int(c.weights[o, k, i]) * x[t][i] for i in range(len(x[t])))
-                    elif isinstance(op, DepthwiseConv1d):
-                        acc += int(c.weights[k, o]) * x[t][o]
-                    else:
-                        acc += sum(int(c.weights[o, i]) * x[t][i] for i in range(len(x[t])))
-            row.append(clamp(zero + math.floor(Fraction(acc * int(c.multiplier[o]) + 2**31, 2**32)), low))
-        out.append(row)
-    return out
-
-
-@given(st.integers(0, 2**32 - 1))
-@settings(max_examples=25)
-def test_every_tensor_equals_python_integers(seed: int) -> None:
+@pytest.mark.parametrize("make", [random_integers, arbitrary])
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30)
+def test_every_tensor_equals_python_integers(make: Make, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    q = random_integers(random_graph(rng, blocks=2, length=int(rng.integers(1, 14)), channels=6), rng)
+    graph = random_graph(
+        rng, blocks=2, length=int(rng.integers(1, 14)), channels=6, concat=True, pools=True, dilation=True, lstm=bool(rng.random() < 0.6)
+    )
+    q = make(graph, rng)
     x = rng.integers(-128, 128, (2, q.graph.input_shape.length, q.graph.input_shape.channels), dtype=np.int8)
     tensors = reference.run_all(q, x)
     for window in range(len(x)):
         naive = [x[window].tolist()]
         for index, node in enumerate(q.graph.nodes[1:], start=1):
-            naive.append(naive_node(q, index, *(naive[i] for i in node.inputs)))
+            naive.append(node_output(q, index, *(naive[i] for i in node.inputs)))
             assert tensors[index][window].tolist() == naive[index], f"node {index} {node}"
     assert (reference.run(q, x) == tensors[-1][:, 0]).all()
 
@@ -91,9 +58,9 @@ def test_rounding_in_floating_point_equals_the_integer_rule(seed: int) -> None:
     q = QuantGraph(builder.build(), (Quant(1.0, zero_in), Quant(1.0, zero_out)), {1: constants}, {})
     x = np.arange(-128, 128, dtype=np.int8).reshape(-1, 1, 1)
     acc = (x[:, 0].astype(np.int64) - zero_in) * weights[:, 0] + bias
-    assert (reference.run(q, x) == requantize(acc, multiplier, zero_out, -128)).all()
-    exact = [[clamp(zero_out + (int(a) * int(m) + 2**31 >> 32), -128) for a, m in zip(row, multiplier, strict=True)] for row in acc[::51]]
-    assert requantize(acc[::51], multiplier, zero_out, -128).tolist() == exact
+    assert (reference.run(q, x) == requantize(acc, multiplier, zero_out)).all()
+    exact = [[clamp(zero_out + (int(a) * int(m) + 2**31 >> 32)) for a, m in zip(row, multiplier, strict=True)] for row in acc[::51]]
+    assert requantize(acc[::51], multiplier, zero_out).tolist() == exact
 
 
 def test_sums_beyond_float32_are_exact() -> None:
@@ -109,7 +76,7 @@ def test_sums_beyond_float32_are_exact() -> None:
     bias = np.arange(outputs, dtype=np.int32) - acc - outputs // 2
     constants = QuantWeights(weights, bias, np.ones(outputs), np.full(outputs, multiplier, np.int32))
     q = QuantGraph(builder.build(), (Quant(1.0, -128), Quant(1.0, 0)), {1: constants}, {})
-    expected = [clamp((acc + int(b)) * multiplier + 2**31 >> 32, -128) for b in bias]
+    expected = [clamp((acc + int(b)) * multiplier + 2**31 >> 32) for b in bias]
     assert reference.run(q, np.full((1, 1, 2000), 127, np.int8))[0].tolist() == expected
 
 
@@ -123,18 +90,71 @@ def test_batches_do_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reference.run(q, x[:0]).shape == (0, q.graph.output_shape.channels)
 
 
-def test_relu_clamps_at_the_zero_point() -> None:
+def test_saturation_is_the_relu() -> None:
     builder = GraphBuilder()
     builder.add(Conv1d(1, 1), builder.add(Input(1, 3)))
+    graph = builder.build()
     constants = QuantWeights(np.ones((1, 1, 1), np.int8), np.zeros(1, np.int32), np.ones(1), np.array([2**30], np.int32))
-    q = QuantGraph(builder.build(), (Quant(1.0, 0), Quant(1.0, -100)), {1: constants}, {})
+    q = QuantGraph(graph, (Quant(1.0, 0), Quant(1.0, -128)), {1: constants}, {})
     out = reference.run_all(q, np.array([[[-128], [0], [127]]], np.int8))[1]
-    assert out[0, :, 0].tolist() == [-100, -100, -68]
+    assert out[0, :, 0].tolist() == [-128, -128, -96]
+    with pytest.raises(QuantizationError, match="ReLU has zero point -100"):
+        QuantGraph(graph, (Quant(1.0, 0), Quant(1.0, -100)), {1: constants}, {})
+
+
+def lstm_of(channels: int, units: int, length: int, *, last: bool = False) -> Graph:
+    builder = GraphBuilder()
+    builder.add(Lstm(units, last), builder.add(Input(channels, length)))
+    return builder.build()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_an_lstm_follows_the_real_one(last: bool) -> None:
+    """In real numbers with the very same weights, so that only the rounding of activations differs."""
+    rng = np.random.default_rng(0)
+    channels, units, length = 5, 12, 40
+    scale_x, scale_h, scale_w = 1 / 64, 1 / 127, 1 / 100
+    weights = rng.integers(-100, 101, (units, 4, channels + units)).astype(np.int8)
+    bias = rng.integers(-3000, 3000, (units, 4)).astype(np.int32)
+    # One accumulator for both products: the hidden weights carry the ratio of the scales.
+    scale_wh = scale_x * scale_w / scale_h
+    multiplier = np.full((units, 4), round(scale_x * scale_w * 2**12 * 2**26), np.int32)
+    constants = QuantLstm(weights, bias, multiplier, round(2**17 / scale_h))
+    q = QuantGraph(lstm_of(channels, units, length, last=last), (Quant(scale_x, 7), Quant(scale_h, 0)), {}, {}, lstms={1: constants})
+    x = rng.integers(-128, 128, (3, length, channels)).astype(np.int8)
+    hidden, cell, rows = np.zeros((3, units)), np.zeros((3, units)), []
+    for t in range(length):
+        acc = np.einsum("nc,ukc->nuk", (x[:, t] - 7.0) * scale_x, weights[..., :channels] * scale_w)
+        acc += np.einsum("nh,ukh->nuk", hidden, weights[..., channels:] * scale_wh) + bias * scale_x * scale_w
+        i, f, o = (1 / (1 + np.exp(-acc[..., k])) for k in (0, 1, 3))
+        cell = f * cell + i * np.tanh(acc[..., 2])
+        hidden = o * np.tanh(cell)
+        rows.append(hidden)
+    expected = np.stack(rows, axis=1)[:, -1:] if last else np.stack(rows, axis=1)
+    found = reference.run_all(q, x)[1] * scale_h
+    assert expected.std() > 0.3
+    assert np.abs(found - expected).mean() < 0.01
+
+
+def test_lstm_gates_on_the_edge_of_a_half_and_of_int16() -> None:
+    """Accumulators just below, at and above what the next gate value needs, up to |acc| = 2**25 - 1 and the largest multiplier."""
+    bias = np.array([0, 1, -1, 2**24, -(2**24), 2**25 - 1, 1 - 2**25, 12345], np.int64)
+    for multiplier in (1, 2**24, 2**25 + 1, 2**26 - 1, 2**31 - 1):
+        units = len(bias)
+        constants = QuantLstm(
+            np.zeros((units, 4, 1 + units), np.int8),
+            np.repeat(bias[:, None], 4, 1).astype(np.int32),
+            np.full((units, 4), multiplier, np.int32),
+            2**23,
+        )
+        q = QuantGraph(lstm_of(1, units, 3), (Quant(1.0, 0), Quant(1.0, 0)), {}, {}, lstms={1: constants})
+        x = np.zeros((1, 3, 1), np.int8)
+        assert reference.run_all(q, x)[1][0].tolist() == node_output(q, 1, x[0].tolist())
 
 
 def test_input_quantisation_rounds_and_saturates() -> None:
     builder = GraphBuilder()
-    builder.add(Conv1d(1), builder.add(Input(2, 3)))
+    builder.add(Conv1d(1, relu=False), builder.add(Input(2, 3)))
     q = QuantGraph(builder.build(), (Quant(float(np.float32(1 / 127)), 0), Quant(1.0, 0)), {}, {})
     x = np.array([[[-1.0, 1.0, 0.0], [2.0, -3.0, 0.49 / 127]]], np.float32)
     assert reference.quantize_input(q, x).tolist() == [[[-127, 127], [127, -128], [0, 0]]]

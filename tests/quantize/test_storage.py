@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from random_students import random_graph, random_integers
+from safetensors import safe_open
+from safetensors.numpy import save as to_safetensors
 
 from hwnas.errors import QuantizationError
 from hwnas.quantize import reference, storage
@@ -18,7 +21,7 @@ from hwnas.quantize.qgraph import QuantGraph
 
 def sample(seed: int) -> QuantGraph:
     rng = np.random.default_rng(seed)
-    return random_integers(random_graph(rng, length=20), rng)
+    return random_integers(random_graph(rng, length=20, concat=True, pools=True, dilation=True, lstm=True), rng)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -34,6 +37,11 @@ def test_round_trip_is_exact(tmp_path: Path, seed: int) -> None:
             left, right = getattr(found.constants[index], name), getattr(constants, name)
             assert left.dtype == right.dtype
             assert np.array_equal(left, right)
+    assert found.lstms.keys() == q.lstms.keys() != set()
+    for index, lstm in q.lstms.items():
+        for name in storage.LSTM_FIELDS:
+            left, right = getattr(found.lstms[index], name), getattr(lstm, name)
+            assert type(left) is type(right) and np.array_equal(left, right)
     assert storage.content_hash(found) == storage.content_hash(q)
     x = np.random.default_rng(1).integers(-128, 128, (3, 20, q.graph.input_shape.channels), dtype=np.int8)
     assert (reference.run(found, x) == reference.run(q, x)).all()
@@ -41,7 +49,7 @@ def test_round_trip_is_exact(tmp_path: Path, seed: int) -> None:
 
 def test_scales_come_back_to_the_last_bit(tmp_path: Path) -> None:
     q = sample(0)
-    odd = tuple(replace(u, scale=float(np.float32(0.1 + i / 7))) for i, u in enumerate(q.quants))
+    odd = tuple(replace(u, scale=float(np.float32(0.1 + u.zero_point / 999))) for u in q.quants)
     q = replace(q, quants=odd)
     storage.save(q, tmp_path)
     assert storage.load(tmp_path).quants == odd
@@ -93,6 +101,20 @@ def test_damage_never_goes_unseen(tmp_path: Path, name: str) -> None:
             except QuantizationError:
                 continue
             assert storage.content_hash(found) == want
+
+
+@pytest.mark.parametrize("name", ["scale", "zero_point"])
+def test_an_edited_quantisation_is_seen(tmp_path: Path, name: str) -> None:
+    """What is not a tensor stands under the checksum too."""
+    storage.save(sample(0), tmp_path)
+    path = tmp_path / storage.TENSOR_FILE
+    with safe_open(path, framework="numpy") as file:
+        header = json.loads(file.metadata()["hwnas"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    header["quants"][0][name == "zero_point"] += 1
+    path.write_bytes(to_safetensors(tensors, {"hwnas": json.dumps(header)}))
+    with pytest.raises(QuantizationError, match="damaged or was edited"):
+        storage.load(tmp_path)
 
 
 def test_reading_a_student_needs_no_torch(tmp_path: Path) -> None:

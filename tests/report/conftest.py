@@ -13,7 +13,8 @@ CLOCK_MHZ = 128.0
 
 def _cost(latency_us: float, ram: int, flash: int, *, emulated: bool) -> dict[str, dict[str, float | None]]:
     figures = {"latency_us": latency_us, "ram_bytes": ram, "flash_bytes": flash, "energy_uj": latency_us * CLOCK_MHZ * 155e-6}
-    factors = {"latency_us": 1.012, "energy_uj": 1.012}
+    figures["average_power_uw"] = figures["energy_uj"] / 10
+    factors = {"latency_us": 1.012, "energy_uj": 1.012, "average_power_uw": 1.012}
     return {k: {"predicted": v, "emulated": v * factors.get(k, 0.998) if emulated else None} for k, v in figures.items()}
 
 
@@ -54,6 +55,17 @@ def sample_front() -> dict[str, Any]:
     del dominated["metrics"]["test"]
     return {
         "profile": "cortex-m4-192k",
+        "hardware": {
+            "core": "cortex-m4",
+            "clock_hz": 128_000_000,
+            "predicted": "predicted: cortex-m4, rules of a manual",
+            "emulated": "emulated (modelled cycles): cortex-m4, rules of a manual",
+            "flash_wait": None,
+            "energy": "155 pJ/cycle at 3 V, DC/DC: a data sheet",
+            "uncertainty_factor": 1.0,
+            "energy_uncertainty_factor": 1.0,
+            "uncertainty": None,
+        },
         "task": "rhythm",
         "data": "signal generator",
         "source": "synthetic",
@@ -118,6 +130,28 @@ def sample_trials() -> list[dict[str, Any]]:
         rows.append(row if over else row | {"metrics": {"af_auc": auc, "accuracy": auc - 0.2}})
     rows.append({"id": "f" * 12, "status": "failed", "cost": None, "metrics": None, "violations": {}})
     return rows
+
+
+WATCH = {
+    "core": "cortex-a53",
+    "clock_hz": 1_700_000_000,
+    "uncertainty_factor": 2.0,
+    "energy_uncertainty_factor": 4.0,
+    "uncertainty": "static model, uncalibrated",
+}
+
+
+def doubtful_front() -> dict[str, Any]:
+    """The same of a profile whose figures are uncertain."""
+    front = sample_front()
+    front["profile"] = "watch-a53"
+    front["hardware"] |= WATCH
+    return front
+
+
+@pytest.fixture
+def doubtful() -> dict[str, Any]:
+    return doubtful_front()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from hwnas.errors import RunError
 from hwnas.report import from_log, terminal_table, write
-from hwnas.report.content import COSTS, KINDS, NONE, sections
+from hwnas.report.content import FIGURES, KINDS, NONE, sections
 from hwnas.report.facts import LOOK, OBJECTIVES, facts
 from hwnas.report.figures import axes, interactive
 from hwnas.report.page import tiles
@@ -83,9 +83,10 @@ def test_csv_holds_the_stored_figures(written: Path, front: Row) -> None:
     rows = list(csv.DictReader(io.StringIO((written / "front.csv").read_text())))
     assert [r["status"] for r in rows] == ["front"] * 6 + ["fallen"]
     for row, student in zip(rows, [*front["students"], *front["fallen"]], strict=True):
-        for name in COSTS:
+        for name in FIGURES:
             for kind in KINDS:
                 assert float(row[f"{name}_{kind}"]) == student["cost"][name][kind]
+        assert {row[f"{name}_uncertainty_factor"] for name in ("latency_us", "energy_uj", "average_power_uw")} == {"1.0"}
         assert row["test_af_auc"] == (str(student["metrics"]["test"]["af_auc"]) if "test" in student["metrics"] else "")
         assert float(row["short_validation_af_auc"]) == student["short_validation"]["af_auc"]
         assert row["data"] == "synthetic"
@@ -104,11 +105,12 @@ def test_png_is_a_picture_and_the_same_each_time(written: Path, tmp_path: Path, 
 def test_a_cost_column_holds_one_kind(front: Row, trials: list[Row]) -> None:
     (table,) = (s for s in sections(front, trials) if s.title == "Students on the Pareto front: cost")
     groups = [c.group for c in table.columns[1:]]
-    assert groups == [label for label in KINDS.values() for _ in COSTS]
+    assert groups == [label for label in KINDS.values() for _ in FIGURES]
     student = front["students"][0]["cost"]
     assert table.rows[0][1] == f"{student['latency_us']['predicted'] / 1000:.2f}"
     assert table.rows[0][2] == f"{student['ram_bytes']['predicted'] / 1024:.1f}"
-    assert table.rows[0][5] == f"{student['latency_us']['emulated'] / 1000:.2f}"
+    assert table.rows[0][5] == f"{student['average_power_uw']['predicted']:.2f}"
+    assert table.rows[0][6] == f"{student['latency_us']['emulated'] / 1000:.2f}"
 
 
 def test_without_emulation_nothing_claims_it(front: Row, trials: list[Row]) -> None:
@@ -116,7 +118,7 @@ def test_without_emulation_nothing_claims_it(front: Row, trials: list[Row]) -> N
         for figures in student["cost"].values():
             figures["emulated"] = None
     (table,) = (s for s in sections(front, trials) if s.title == "Students on the Pareto front: cost")
-    assert all(row[5:] == (NONE,) * 4 for row in table.rows)
+    assert all(row[6:] == (NONE,) * 5 for row in table.rows)
     assert all("emul" not in kind for _, _, kind in tiles(front))
     assert not any("emulated" in line for p in cloud(front, trials).front for line in p.text)
     shown = io.StringIO()
@@ -172,7 +174,7 @@ def test_text_from_elsewhere_stays_text(tmp_path: Path, front: Row, trials: list
 
 
 @pytest.mark.parametrize(
-    "gone", ["fallen", "search", "teacher", "budget", "data", "source", "windows", "effort", "service", "seed", "split_seed"]
+    "gone", ["hardware", "fallen", "search", "teacher", "budget", "data", "source", "windows", "effort", "service", "seed", "split_seed"]
 )
 def test_an_absent_part_leaves_the_rest(tmp_path: Path, front: Row, trials: list[Row], gone: str) -> None:
     del front[gone]
@@ -260,6 +262,53 @@ def test_tiles_name_the_kind_of_cost_in_full(front: Row) -> None:
 def test_the_scatter_names_the_objectives(written: Path) -> None:
     assert OBJECTIVES in (written / "report.md").read_text()
     assert OBJECTIVES in (written / "report.html").read_text()
+
+
+DOUBTFUL = {"latency_us": "(x2 either way)", "energy_uj": "(x4 either way)", "average_power_uw": "(x4 either way)"}
+
+
+def test_uncertainty_stands_beside_every_figure_that_has_it(tmp_path: Path, doubtful: Row, trials: list[Row]) -> None:
+    for section in sections(doubtful, trials):
+        marks = [next((DOUBTFUL[n] for n, q in FIGURES.items() if n in DOUBTFUL and c.title == q.title), "") for c in section.columns]
+        for row in section.rows:
+            for text, mark in zip(row, marks, strict=True):
+                assert ("either way" in text) == bool(mark) and (not mark or text.endswith(mark)), (section.title, text)
+    points = cloud(doubtful, trials)
+    for point in (*points.scored, *points.fallen, *points.front):
+        for line in point.text:
+            for name, quantity in FIGURES.items():
+                if found := re.search(rf"\b{quantity.name} [\d.,]+ {quantity.unit}(.*?)(, |$)", line):
+                    assert found[1].strip() == DOUBTFUL.get(name, ""), line
+    shown = {name.removeprefix("its "): value for name, value, _ in tiles(doubtful) if name.startswith("its ")}
+    assert {title: "either way" in value for title, value in shown.items()} == {
+        q.title: n in DOUBTFUL for n, q in FIGURES.items() if q.title in shown
+    }
+    for name, axis in axes(points).items():
+        assert axis["title"].endswith(DOUBTFUL.get(name, "(predicted)"))
+    write(tmp_path, doubtful, trials)
+    row = next(csv.DictReader(io.StringIO((tmp_path / "front.csv").read_text())))
+    assert (row["latency_us_uncertainty_factor"], row["energy_uj_uncertainty_factor"]) == ("2.0", "4.0")
+
+
+def test_uncertainty_is_told_in_the_terminal_too(doubtful: Row) -> None:
+    shown = io.StringIO()
+    Console(file=shown, width=160).print(terminal_table(doubtful))
+    assert shown.getvalue().count("(x2 either way)") == 2 * len(doubtful["students"])
+
+
+def test_a_certain_profile_claims_no_uncertainty(written: Path, front: Row) -> None:
+    assert all("either way" not in (written / name).read_text() for name in ("report.md", "report.html", "front.csv"))
+
+
+def test_facts_tell_what_figures_come_from(front: Row, doubtful: Row) -> None:
+    told = dict(facts(front))
+    assert told["core"] == "cortex-m4, 128 MHz"
+    assert told["predicted"] == told["emulated (modelled cycles)"] == "cortex-m4, rules of a manual"
+    assert told["energy figure"] == "155 pJ/cycle at 3 V, DC/DC: a data sheet"
+    assert not {"uncertainty", "waits for flash"} & set(told)
+    assert dict(facts(doubtful))["uncertainty"] == "latency (x2 either way), energy (x4 either way): static model, uncalibrated"
+    front["hardware"]["flash_wait"] = "measured by others"
+    assert dict(facts(front))["waits for flash"] == "measured by others"
 
 
 def test_rejections_are_counted_by_limit(front: Row, trials: list[Row]) -> None:

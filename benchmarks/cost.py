@@ -1,0 +1,144 @@
+"""Predicted against emulated cost of whole models. Writes `benchmarks/results/cost.json`.
+
+300 random candidates of `mobilenet1d` and 300 random graphs with residuals, concatenations, pools and LSTMs. The prediction reads the
+lookup table (rows that it lacks are profiled alone first, as a search does); the emulation executes the exported program whole. Beside it
+stands what a cost model that knows only MACs would say: `cycles = c * MACs` with the c that fits these models best.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from hwnas import families, space
+from hwnas.export import c
+from hwnas.firmware.core import core
+from hwnas.firmware.emulator import emulate
+from hwnas.graph import Graph, Shape
+from hwnas.hardware.cost import predict
+from hwnas.hardware.deployment import deploy
+from hwnas.hardware.profile import read as read_profile
+from hwnas.hardware.table import read as read_table
+from hwnas.pipeline.profiling import extended, missing, shapes_of
+from hwnas.pipeline.progress import Progress
+from hwnas.quantize import reference
+from hwnas.quantize.arbitrary import arbitrary
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+from random_networks import random_network
+
+PROFILE = "cortex-m4-192k"
+CANDIDATES = 300
+FLASH_LIMITS_BYTES = (16_384, 65_536, 524_288)  # drawn at random, so that both weight layouts occur
+Row = dict[str, Any]
+
+
+def mobilenet(rng: np.random.Generator) -> Graph:
+    """A random candidate of the search space for a 10 s or 30 s window."""
+    found = space.read("mobilenet1d")
+    parameters = {name: values[rng.integers(len(values))] for name, values in found.choices.items()}
+    return families.build(found.candidate(parameters), Shape(1, int(rng.choice([1000, 3000]))), 6)
+
+
+FAMILIES = {"mobilenet1d": mobilenet, "mixed": random_network}
+
+
+def emulated(job: tuple[str, int]) -> Row:
+    """Export, build, run one model; the figures of the program that ran."""
+    family, seed = job
+    graph, limit = model(family, seed)
+    profile = read_profile(PROFILE)
+    table = read_table(Path(tempfile.gettempdir()) / TABLE)
+    deployment = deploy(graph, profile, table, limit)
+    predicted = predict(graph, deployment, profile, table, 10.0)
+    rng = np.random.default_rng(seed)
+    q = arbitrary(graph, rng)
+    x = rng.integers(-128, 128, (1, graph.input_shape.length, graph.input_shape.channels)).astype(np.int8)
+    with tempfile.TemporaryDirectory() as work:
+        c.write(q, deployment, Path(work), weights_hash="")
+        run = emulate(Path(work), core("cortex-m4"), profile.memory).measure(x[0])
+        declared = next(line for line in (Path(work) / "model.h").read_text().splitlines() if "ARENA_BYTES" in line)
+    return {
+        "family": family,
+        "seed": seed,
+        "macs": graph.macs,
+        "weights": sorted(set(deployment.weights) - {"none"}),
+        "predicted_cycles": predicted.cycles,
+        "emulated_cycles": profile.cycles(run.cycles, run.flash_read_bytes, run.fetch_lines),
+        "predicted_ram_bytes": predicted.ram_bytes,
+        "emulated_ram_bytes": run.ram_bytes,
+        "predicted_flash_bytes": predicted.flash_bytes,
+        "emulated_flash_bytes": run.flash_bytes,
+        "predicted_arena_bytes": deployment.plan.arena_bytes,
+        "declared_arena_bytes": int(declared.split()[-1]),
+        "exact": bool((run.output == reference.run(q, x)[0]).all()),
+    }
+
+
+def model(family: str, seed: int) -> tuple[Graph, int]:
+    """A graph and the flash that its weights may take."""
+    rng = np.random.default_rng(seed)
+    return FAMILIES[family](rng), int(rng.choice(FLASH_LIMITS_BYTES))
+
+
+TABLE = "hwnas-bench-cost.csv"
+
+
+def summarise(rows: list[Row]) -> Row:
+    """Worst and typical errors, and the share that MACs alone would get right."""
+    errors = [abs(r["predicted_cycles"] / r["emulated_cycles"] - 1) for r in rows]
+    per_mac = [r["emulated_cycles"] / r["macs"] for r in rows]
+    constant = best_constant(per_mac)
+    return {
+        "models": len(rows),
+        "exact_outputs": sum(r["exact"] for r in rows),
+        "worst_cycle_error": max(errors),
+        "median_cycle_error": statistics.median(errors),
+        "arena_equal": sum(r["predicted_arena_bytes"] == r["declared_arena_bytes"] for r in rows),
+        "ram_under": sum(r["predicted_ram_bytes"] < r["emulated_ram_bytes"] for r in rows),
+        "worst_ram_excess_bytes": max(r["predicted_ram_bytes"] - r["emulated_ram_bytes"] for r in rows),
+        "flash_equal": sum(r["predicted_flash_bytes"] == r["emulated_flash_bytes"] for r in rows),
+        "cycles_per_mac": constant,
+        "within_10_percent_by_macs": sum(abs(constant / ratio - 1) <= 0.1 for ratio in per_mac) / len(rows),
+    }
+
+
+def best_constant(per_mac: list[float]) -> float:
+    """The c of `cycles = c * MACs` that puts most models within 10 %."""
+    return max(per_mac, key=lambda c: sum(abs(c / ratio - 1) <= 0.1 for ratio in per_mac))
+
+
+def main() -> None:
+    """Run every model on two processes, print, write."""
+    console = Console()
+    profile = read_profile(PROFILE)
+    table = read_table(profile.table_path)
+    jobs = [(family, seed) for family in FAMILIES for seed in range(CANDIDATES)]
+    wanted = {shape for job in jobs for shape in shapes_of(model(*job)[0])}
+    table = extended(table, missing(table, wanted), Progress())
+    from hwnas.hardware.table import write
+
+    write(table, Path(tempfile.gettempdir()) / TABLE)
+    with ProcessPoolExecutor(2) as pool:
+        rows = list(track(pool.map(emulated, jobs, chunksize=4), "emulating", len(jobs), console=console))
+    summary = {family: summarise([r for r in rows if r["family"] == family]) for family in FAMILIES}
+    shown = Table("", *summary, title="predicted against emulated whole models, cortex-m4-192k (modelled cycles)")
+    for name in next(iter(summary.values())):
+        shown.add_row(name, *(f"{part[name]:.4g}" for part in summary.values()))
+    console.print(shown)
+    results = Path(__file__).parent / "results" / "cost.json"
+    results.write_text(json.dumps({"summary": summary, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

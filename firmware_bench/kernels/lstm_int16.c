@@ -1,0 +1,66 @@
+/* Long short-term memory, weights of two bytes; see hwnas_lstm.h for all but their layout.
+ *
+ * A group of 32 bytes holds the weights of values k..k+3 as eight words: (k, k+2) of the gates i, f, g, o, then (k+1, k+3) of them.
+ */
+#include "hwnas_lstm.h"
+#include "hwnas_neon_lstm.h"
+
+#if defined(__ARM_FEATURE_DSP)
+
+#define GROUP \
+    "ldr r6, [r0], #8\n\t" \
+    "ldr r7, [r1], #32\n\t" \
+    "ldr r8, [r0, #-4]\n\t" \
+    "ldr r9, [r1, #-28]\n\t" \
+    "ldr r10, [r1, #-24]\n\t" \
+    "ldr r11, [r1, #-20]\n\t" \
+    "ldr r12, [r1, #-16]\n\t" \
+    "smlad r2, r6, r7, r2\n\t" \
+    "smlad r3, r6, r9, r3\n\t" \
+    "smlad r4, r6, r10, r4\n\t" \
+    "smlad r5, r6, r11, r5\n\t" \
+    "smlad r2, r8, r12, r2\n\t" \
+    "ldr r6, [r1, #-12]\n\t" \
+    "ldr r7, [r1, #-8]\n\t" \
+    "ldr r9, [r1, #-4]\n\t" \
+    "smlad r3, r8, r6, r3\n\t" \
+    "smlad r4, r8, r7, r4\n\t" \
+    "smlad r5, r8, r9, r5\n\t"
+
+static __attribute__((naked, noinline)) void units(const hwnas_lstm_step *step __attribute__((unused)))
+{
+    __asm__(HWNAS_LSTM_UNITS(GROUP, 72));
+}
+
+#elif defined(HWNAS_NEON)
+
+static void units(const hwnas_lstm_step *s)
+{
+    hwnas_neon_units(s, 8);
+}
+
+#else
+
+static void units(const hwnas_lstm_step *s)
+{
+    const uint32_t *w = s->weights;
+    int8_t *out = s->out;
+    for (int16_t *cell = s->cell; cell != s->cell_end; cell++, w += 4) {
+        int32_t acc[4] = {(int32_t)w[0], (int32_t)w[1], (int32_t)w[2], (int32_t)w[3]};
+        w += 4;
+        for (const uint32_t *x = s->window; x != s->end; x++, w += 4) {
+            acc[0] = hwnas_dual_mac(*x, w[0], acc[0]);
+            acc[1] = hwnas_dual_mac(*x, w[1], acc[1]);
+            acc[2] = hwnas_dual_mac(*x, w[2], acc[2]);
+            acc[3] = hwnas_dual_mac(*x, w[3], acc[3]);
+        }
+        hwnas_lstm_unit(s, acc, w, cell, out++);
+    }
+}
+
+#endif
+
+void hwnas_lstm_int16(const void *params, const int8_t *in, int8_t *out, void *aux)
+{
+    hwnas_lstm(params, in, out, aux, units);
+}
