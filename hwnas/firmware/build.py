@@ -27,14 +27,13 @@ from hwnas.errors import FirmwareError
 from hwnas.export import depthwise
 from hwnas.export.c import INCLUDE, KERNELS
 from hwnas.firmware.core import Core
-from hwnas.hardware.profile import Memory
+from hwnas.hardware.profile import STACK_BYTES, Memory
 from hwnas.resources import folder, write_bytes, write_text
 
 Compiler = Literal["zig", "gcc"]
 
 COMPILER_S = 120.0
 MESSAGE_LIMIT = 2000  # characters of the compiler's own message in an error
-STACK_BYTES = 1024  # kept free for the stack; kernels and frame take a few hundred
 CODE_ALIGNMENT_BYTES = 16  # of sections, as the linker scripts say
 
 # `-fno-builtin`: loops stay loops instead of becoming calls to memset and memcpy. `-g0`: nothing names this machine.

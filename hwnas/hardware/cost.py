@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from hwnas.graph import Graph
 from hwnas.hardware.deployment import Deployment, flash_bytes
 from hwnas.hardware.ops import op_key
-from hwnas.hardware.profile import BUDGET_FIELDS, Budget, Profile
+from hwnas.hardware.profile import BUDGET_FIELDS, STACK_BYTES, Budget, Profile
 from hwnas.hardware.table import Choice, LookupTable
 from hwnas.memory import align
 
@@ -100,10 +100,10 @@ def assemble(graph: Graph, profile: Profile, window_s: float, cycles: int, ram: 
 def violations(cost: Cost, budget: Budget, profile: Profile) -> dict[str, tuple[float, float]]:
     """Every limit that `cost` breaks: name -> (needed, allowed). Empty when it fits.
 
-    However much a budget allows, the part's own memory is a limit too.
+    However much a budget allows, the part's own memory is a limit too; of its SRAM, what the linker keeps for the stack stays free.
     """
     allowed = {name: getattr(budget, name) for name in BUDGET_FIELDS}
-    allowed["ram_bytes"] = min(budget.ram_bytes, profile.memory.sram.bytes)
+    allowed["ram_bytes"] = min(budget.ram_bytes, profile.memory.sram.bytes - STACK_BYTES)
     allowed["flash_bytes"] = min(budget.flash_bytes, profile.memory.flash.bytes)
     return {name: (need, limit) for name, limit in allowed.items() if (need := getattr(cost, name)) > limit}
 

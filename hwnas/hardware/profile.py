@@ -17,6 +17,7 @@ from hwnas.config import Model, load, read_yaml
 from hwnas.errors import ConfigError, UsageError, lookup, unknown
 from hwnas.resources import folder
 
+STACK_BYTES = 1024  # that the linker keeps free; kernels and frame take a few hundred
 Positive = Annotated[float, Gt(0), AllowInfNan(False)]
 NotNegative = Annotated[float, Ge(0), AllowInfNan(False)]
 Factor = Annotated[float, Ge(1), AllowInfNan(False)]

@@ -18,6 +18,7 @@ from hwnas.errors import FirmwareError
 from hwnas.export import c, onnx, tflite
 from hwnas.firmware.build import kernel_set_hash, toolchain
 from hwnas.firmware.core import core
+from hwnas.firmware.counting import Watch
 from hwnas.firmware.emulator import emulate
 from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, DepthwiseConv1d, Graph, Lstm, MaxPool1d
 from hwnas.hardware.cost import EMULATED, PREDICTED, Cost, assemble, operator_cycles, provenance
@@ -85,7 +86,7 @@ def benchmark(shop: Workshop, q: QuantGraph, deployment: Deployment, folder: Pat
     part = core(profile.core)
     c.write(q, deployment, folder / "firmware", weights_hash=storage.content_hash(q))
     emulator = emulate(folder / "firmware", part, profile.memory)
-    measured, produced = emulator.measure(check[0]), emulator.run(check)
+    measured, produced = emulator.measure(check[0], Watch.READS), emulator.run(check)
     expected = reference.run(q, check)
     different = int((produced != expected).any(axis=1).sum())
     if different or (measured.output != expected[0]).any():

@@ -12,7 +12,7 @@ from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Grap
 from hwnas.hardware.cost import Cost, assemble, operator_cycles, predict, violations
 from hwnas.hardware.deployment import Deployment, uniform
 from hwnas.hardware.ops import Layout, OpKey, node_of, op_key
-from hwnas.hardware.profile import BUDGET_FIELDS, Budget, Profile
+from hwnas.hardware.profile import BUDGET_FIELDS, STACK_BYTES, Budget, Profile
 from hwnas.hardware.table import LookupTable, Overheads, Row, new_table
 
 WINDOW_S = 5.0
@@ -21,7 +21,7 @@ FILE: dict[str, Any] = {
     "description": "1 MHz, 200 pJ a cycle",
     "core": "hand",
     "clock_hz": 1_000_000,
-    "memory": {"flash": {"origin": 0, "bytes": 100_000}, "sram": {"origin": 0, "bytes": 1000}},
+    "memory": {"flash": {"origin": 0, "bytes": 100_000}, "sram": {"origin": 0, "bytes": 10_000}},
     "energy": {"pj_per_cycle": 200.0, "supply_v": 3.0, "regulator": "-", "source": "-"},
     "budget": {"ram_bytes": 1, "flash_bytes": 1, "latency_us": 1.0, "energy_uj": 1.0, "average_power_uw": 1.0},
     "presets": {},
@@ -181,7 +181,8 @@ def test_a_broken_limit_is_named_with_need_and_allowance(name: str) -> None:
 def test_the_part_itself_is_a_limit_however_much_the_budget_allows(name: str, region: str) -> None:
     cost = cost_of(network())
     need = getattr(cost, name)
-    memory = FILE["memory"] | {region: {"origin": 0, "bytes": need - 1}}
+    kept = STACK_BYTES if region == "sram" else 0
+    memory = FILE["memory"] | {region: {"origin": 0, "bytes": need - 1 + kept}}
     small = Profile.model_validate(FILE | {"memory": memory})
     assert violations(cost, exact(cost).override(**{name: 10**9}), small) == {name: (need, need - 1)}
 
