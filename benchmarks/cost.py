@@ -77,7 +77,7 @@ def emulated(job: tuple[str, int, Path]) -> Row:
         "macs": graph.macs,
         "weights": sorted(set(deployment.weights) - {"none"}),
         "predicted_cycles": predicted.cycles,
-        "emulated_cycles": profile.cycles(run.cycles, run.flash_read_bytes, run.fetch_lines),
+        "emulated_cycles": run.cycles,
         "predicted_ram_bytes": predicted.ram_bytes,
         "emulated_ram_bytes": run.ram_bytes,
         "predicted_flash_bytes": predicted.flash_bytes,

@@ -119,7 +119,7 @@ def autoencoder() -> Row:
         with TemporaryDirectory() as work:
             c.write(q, uniform(q.graph, weights), Path(work), weights_hash="")
             run = emulate(Path(work), CORE, profile.memory).measure(window[0], Watch.READS)
-        cycles = profile.cycles(run.cycles, run.flash_read_bytes, run.fetch_lines)
+        cycles = profile.cycles(run.cycles, run.flash_read_bytes, run.fetch_lines, run.flash_bytes)
         row: Row = {
             "shape": "MLPerf Tiny AD autoencoder on stm32l4r5",
             "weights": weights,

@@ -9,9 +9,9 @@ from unicorn import arm64_const as arm64
 from unicorn import unicorn_const as unicorn
 
 from hwnas.firmware.core import Core
-from hwnas.firmware.cortex_a53_cycles import UNCERTAINTY_FACTOR, CycleModel, stream_cycles
+from hwnas.firmware.cortex_a53_cycles import UNCERTAINTY_FACTOR, CycleModel
 
-__all__ = ["CORTEX_A53", "UNCERTAINTY_FACTOR", "stream_cycles"]
+__all__ = ["CORTEX_A53", "UNCERTAINTY_FACTOR"]
 
 CORTEX_A53 = Core(
     name="cortex-a53",

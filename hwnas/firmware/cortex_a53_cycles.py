@@ -25,7 +25,7 @@ After a branch a new cycle begins. Results and units still busy at the end of a 
 began is forgotten, and so is everything at a call or return through a register: an operator costs the same wherever it is called from.
 
 Left out: mispredicted branches (9 cycles each), the first-level instruction cache, unaligned accesses (one cycle each), misses in
-caches and page tables but for the stream of weights (`stream_cycles`).
+caches and page tables (a profile adds the stream of weights from memory, `weight_stream`).
 """
 
 from __future__ import annotations
@@ -44,10 +44,6 @@ TAKEN, TAKEN_INDIRECT = 2, 4
 BLOCK_LIMIT_BYTES = 8192
 PAGE_BYTES = 4096  # of the emulator
 PIECE_BYTES = 128  # before the border of a page: what was issued earlier is done
-
-L1_BYTES = 32 << 10
-# About what one core reads from memory: TI's AM62P (A53 at 1.4 GHz, LPDDR4) copies 1957 MB/s, thus reads 1.4 and writes 1.4 bytes a cycle.
-STREAM_BYTES_PER_CYCLE = 2
 
 # How many of each there are.
 _UNITS = {"issue": 2, "memory": 1, "multiply": 1, "divide": 1, "branch": 1, "lane": 2}
@@ -137,11 +133,6 @@ class Flight:
 
     results: tuple[tuple[str, Result], ...] = ()
     units: tuple[tuple[str, tuple[int, ...]], ...] = (("issue", (1, 1)),)
-
-
-def stream_cycles(weights_bytes: int) -> int:
-    """Cycles that one window waits for its weights: they come from memory once a window unless all of them stay in the first cache."""
-    return 0 if weights_bytes <= L1_BYTES else -(-weights_bytes // STREAM_BYTES_PER_CYCLE)
 
 
 class CycleModel:

@@ -25,7 +25,7 @@ class Cost:
         parameters, macs: of the graph.
         flash_bytes: code, packed weights and layer tables.
         ram_bytes: arena, input and output buffers, static data and stack.
-        cycles, latency_us, energy_uj: of one inference, waiting for flash included.
+        cycles, latency_us, energy_uj: of one inference, waiting for flash or memory included.
         average_power_uw: energy of inference at one inference a window; sensing and sleep are not in it.
         uncertainty_factor: latency may be so many times higher or lower.
         energy_uncertainty_factor: the same for energy and average power.
@@ -66,6 +66,7 @@ def predict(graph: Graph, deployment: Deployment, profile: Profile, table: Looku
         extra.frame_cycles + len(operators) * extra.call_cycles + sum(o.cycles for o in operators),
         extra.frame_read_bytes + len(operators) * extra.call_read_bytes + sum(o.flash_read_bytes for o in operators),
         extra.frame_lines + len(operators) * extra.call_lines + sum(o.fetch_lines for o in operators),
+        sum(choice.constants_bytes for choice in chosen),
     )
     stack = extra.frame_stack_bytes + max(o.stack_bytes for o in operators)
     buffers = align(graph.input_shape.elements) + align(graph.output_shape.elements)

@@ -55,6 +55,8 @@ def deploy(graph: Graph, profile: Profile, table: LookupTable, flash_limit_bytes
             old, new = found[0].cost, other.cost
             saved: float = old.cycles - new.cycles
             saved += per_byte * (old.flash_read_bytes - new.flash_read_bytes) + per_line * (old.fetch_lines - new.fetch_lines)
+            if profile.weight_stream:
+                saved -= (other.constants_bytes - found[0].constants_bytes) / profile.weight_stream.bytes_per_cycle
             if saved > 0:
                 upgrades.append((index, other, saved))
     everything = chosen.copy()

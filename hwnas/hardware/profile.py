@@ -99,6 +99,14 @@ class FlashWait(Model):
     source: Text
 
 
+class WeightStream(Model):
+    """Constants that outgrow the first cache come from memory once a window; and where the figures come from."""
+
+    cache_bytes: PositiveInt
+    bytes_per_cycle: Positive
+    source: Text
+
+
 class Uncertainty(Model):
     """Latency is right within a factor of `factor` either way, energy and power within `energy_factor` (the same where not given)."""
 
@@ -137,6 +145,7 @@ class Profile(Model):
     clock_hz: PositiveInt
     memory: Memory
     energy: Energy
+    weight_stream: WeightStream | None = None
     flash_wait: FlashWait | None = None
     uncertainty: Uncertainty | None = None
     budget: Limits
@@ -161,11 +170,19 @@ class Profile(Model):
                 )
         return budget
 
-    def cycles(self, cycles: int, flash_read_bytes: int, fetch_lines: int) -> int:
-        """All cycles of a run: the core's own at zero wait states, and those that it waits for flash."""
-        if self.flash_wait is None:
-            return cycles
-        return round(cycles + self.flash_wait.cycles_per_byte * flash_read_bytes + self.flash_wait.cycles_per_line * fetch_lines)
+    def cycles(self, cycles: int, flash_read_bytes: int, fetch_lines: int, constants_bytes: int) -> int:
+        """All cycles of a run: the core's own at zero wait states, and those that it waits for flash or memory.
+
+        Args:
+            flash_read_bytes, fetch_lines: what the run read from flash, as data and as code.
+            constants_bytes: weights, parameters and layer table of the student.
+        """
+        waits = 0.0
+        if self.flash_wait is not None:
+            waits += self.flash_wait.cycles_per_byte * flash_read_bytes + self.flash_wait.cycles_per_line * fetch_lines
+        if self.weight_stream is not None and constants_bytes > self.weight_stream.cache_bytes:
+            waits += constants_bytes / self.weight_stream.bytes_per_cycle
+        return round(cycles + waits)
 
     def latency_us(self, cycles: float) -> float:
         """Microseconds that `cycles` take at the profile's clock."""

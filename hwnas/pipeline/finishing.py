@@ -25,6 +25,7 @@ from hwnas.hardware.cost import EMULATED, PREDICTED, Cost, assemble, operator_cy
 from hwnas.hardware.deployment import Deployment
 from hwnas.hardware.profile import Profile, energy_figure
 from hwnas.hardware.table import LookupTable
+from hwnas.hardware.weights import flash_bytes
 from hwnas.pipeline.front import COSTS
 from hwnas.pipeline.workshop import Workshop, WorkshopScorer
 from hwnas.quantize import reference, storage
@@ -92,7 +93,8 @@ def benchmark(shop: Workshop, q: QuantGraph, deployment: Deployment, folder: Pat
     if different or (measured.output != expected[0]).any():
         raise FirmwareError(f"{folder}: the firmware differs from the int8 reference on {different} of {len(check)} windows; report this")
     predicted = shop.gate.cost(graph, deployment)
-    all_cycles = profile.cycles(measured.cycles, measured.flash_read_bytes, measured.fetch_lines)
+    constants = flash_bytes(graph, deployment.weights, part.pointer_bytes)
+    all_cycles = profile.cycles(measured.cycles, measured.flash_read_bytes, measured.fetch_lines, constants)
     emulated = provenance(EMULATED, table)
     cost = assemble(graph, profile, shop.data.window_s, all_cycles, measured.ram_bytes, measured.flash_bytes, emulated)
     cycles = operator_cycles(graph, deployment, table)

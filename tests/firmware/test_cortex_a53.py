@@ -19,8 +19,8 @@ from random_students import random_integers
 from hwnas.errors import FirmwareError
 from hwnas.export import c
 from hwnas.firmware.build import build, cache_folder
-from hwnas.firmware.cortex_a53 import CORTEX_A53, UNCERTAINTY_FACTOR, stream_cycles
-from hwnas.firmware.cortex_a53_cycles import L1_BYTES, CycleModel, Flight
+from hwnas.firmware.cortex_a53 import CORTEX_A53, UNCERTAINTY_FACTOR
+from hwnas.firmware.cortex_a53_cycles import CycleModel, Flight
 from hwnas.firmware.cortex_a53_linux import build_linux, run_linux
 from hwnas.firmware.emulator import Emulator
 from hwnas.firmware.profiler import Profiler
@@ -299,11 +299,6 @@ def test_a_jump_without_a_branch_is_refused() -> None:
 def test_code_outside_the_program_is_refused(address: int, size: int) -> None:
     with pytest.raises(FirmwareError, match="no A64 code"):
         CycleModel(bytes.fromhex(CODE["nop"]), BASE).block(address, size)
-
-
-def test_weights_stream_only_when_they_leave_the_first_cache() -> None:
-    assert stream_cycles(L1_BYTES) == 0
-    assert stream_cycles(L1_BYTES + 1) == L1_BYTES // 2 + 1
 
 
 def loop_cycles(lines: list[str], place: Path) -> int:

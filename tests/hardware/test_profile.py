@@ -73,10 +73,16 @@ def test_the_ccm_of_an_f405_is_no_part_of_its_block() -> None:
 
 def test_weights_that_stream_from_flash_cost_cycles_where_the_part_waits() -> None:
     still, waits = profiles.read(NAME), profiles.read("stm32l4r5")
-    assert still.cycles(1000, 10**6, 10**6) == 1000
-    assert waits.cycles(1000, 301, 10**6) == 1150  # half a cycle a byte, rounded to even
+    assert still.cycles(1000, 10**6, 10**6, 10**6) == 1000
+    assert waits.cycles(1000, 301, 10**6, 10**6) == 1150  # half a cycle a byte, rounded to even
     lined = waits.model_copy(update={"flash_wait": FlashWait(cycles_per_byte=0.0, cycles_per_line=1.5, source="-")})
-    assert lined.cycles(1000, 10**6, 11) == 1016
+    assert lined.cycles(1000, 10**6, 11, 10**6) == 1016
+
+
+def test_weights_stream_from_memory_only_when_they_leave_the_first_cache() -> None:
+    watch = profiles.read("watch-a53")
+    assert watch.cycles(1000, 10**6, 10**6, 32 << 10) == 1000
+    assert watch.cycles(1000, 10**6, 10**6, (32 << 10) + 2) == 1000 + (16 << 10) + 1
 
 
 def test_energy_by_time_is_energy_by_cycle_at_the_clock() -> None:
