@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from hwnas.export import c
@@ -54,6 +56,7 @@ AUTOENCODER = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
 AUTOENCODER_PEERS = {"X-CUBE-AI 9.0": 2.39, "HALE": 2.65, "Plumerai v1.1": 1.84}
 AUTOENCODER_LIMIT = 2.15
 JUMP = 1.5
+WIDTH = 160
 Row = dict[str, Any]
 
 
@@ -69,7 +72,7 @@ def measure(profiler: Profiler, name: str, op: Op, channels: int, length: int, w
     rng = np.random.default_rng(0)
     q = arbitrary(network(op, channels, length), rng)
     x = rng.integers(-128, 128, (length, channels)).astype(np.int8)
-    output, run = profiler.run(q, 1, [x], weights)
+    output, run = profiler.run(q, 1, [x], weights, Watch.CYCLES)
     node = q.graph.nodes[1]
     source = q.graph.in_shape(node)
     macs = node_macs(node, source)
@@ -138,45 +141,43 @@ def autoencoder() -> Row:
     return best
 
 
-def sweep_shapes() -> Iterator[tuple[str, Op, int, int]]:
-    """(group, operator, channels, length); neighbours in a group differ by one step of one quantity."""
-    channels, kernels = range(4, 65, 4), range(1, 10)
-    for length in (187, 188):
-        for count in channels:
-            yield f"pointwise C->C, L={length}", Conv1d(count), count, length
-        for stride in (1, 2):
-            for kernel in kernels:
-                yield f"conv 16->16, stride {stride}, L={length}, by kernel", Conv1d(16, kernel, stride), 16, length
-                yield f"depthwise C=16, stride {stride}, L={length}, by kernel", DepthwiseConv1d(kernel, stride), 16, length
-            for count in channels:
-                yield f"conv C->C, k=3, stride {stride}, L={length}", Conv1d(count, 3, stride), count, length
-                yield f"depthwise k=5, stride {stride}, L={length}", DepthwiseConv1d(5, stride), count, length
-    for count in channels:
-        yield "dense C->C", Dense(count), count, 1
+Point = tuple[str, int, int, int, int]  # operator, channels, kernel, stride, length
+
+
+def sweep_points() -> Iterator[tuple[Point, Op]]:
+    """Every combination of channels, kernels and strides, at an even and an odd length."""
+    for length, stride, kernel, channels in product((95, 96), (1, 2), range(1, 10), range(4, 65, 4)):
+        yield ("conv", channels, kernel, stride, length), Conv1d(channels, kernel, stride)
+        yield ("depthwise", channels, kernel, stride, length), DepthwiseConv1d(kernel, stride)
+    for channels in range(4, 65, 4):
+        yield ("dense", channels, 1, 1, 1), Dense(channels)
+
+
+def neighbours(point: Point) -> list[Point]:
+    """One step fewer channels, one less tap, one sample less."""
+    name, channels, kernel, stride, length = point
+    return [
+        (name, channels - 4, kernel, stride, length),
+        (name, channels, kernel - 1, stride, length),
+        (name, channels, kernel, stride, length - 1),
+    ]
 
 
 def sweep(profiler: Profiler) -> tuple[list[Row], list[Row]]:
     """(rows, those above 1.5 times a neighbour's cycles per MAC)."""
-    rows, jumps = [], []
-    last: dict[tuple[str, Layout], Row] = {}
-    for group, op, channels, length in sweep_shapes():
+    rows: dict[tuple[Point, Layout], Row] = {}
+    for point, op in track(list(sweep_points()), "sweep"):
+        name, channels, kernel, stride, length = point
+        shape = f"{name} {channels}->{channels} k={kernel} stride {stride} L={length}"
         for weights in layouts(op, network(op, channels, length).input_shape):
-            row = measure(profiler, f"{group}: {_short(op)}, C={channels}", op, channels, length, weights, None)
-            rows.append(row)
-            before = last.get((group, weights))
-            if before:
-                high, low = max(before, row, key=_per_mac), min(before, row, key=_per_mac)
-                if _per_mac(high) > JUMP * _per_mac(low):
-                    jumps.append(
-                        {"slow": high["shape"], "fast": low["shape"], "weights": weights, "ratio": round(_per_mac(high) / _per_mac(low), 2)}
-                    )
-            last[group, weights] = row
-    return rows, jumps
-
-
-def _short(op: Op) -> str:
-    shown = {name: getattr(op, name) for name in ("out_channels", "units", "kernel", "stride") if hasattr(op, name)}
-    return f"{type(op).__name__} {' '.join(f'{name} {value}' for name, value in shown.items())}"
+            rows[point, weights] = measure(profiler, shape, op, channels, length, weights, None)
+    jumps = []
+    for (point, weights), row in rows.items():
+        for other in neighbours(point):
+            pair = sorted([row, rows.get((other, weights), row)], key=_per_mac)
+            if _per_mac(pair[1]) > JUMP * _per_mac(pair[0]):
+                jumps.append(_jump(pair[1], pair[0]))
+    return list(rows.values()), jumps
 
 
 def _per_mac(row: Row) -> float:
@@ -200,13 +201,10 @@ def _jump(slow: Row, fast: Row) -> Row:
 
 def main() -> None:
     """Measure, print, write."""
-    filters = [
-        f
-        for _, op, ch, length, *_ in [*PEERS, *((n, o, ch, le) for n, o, ch, le in sweep_shapes())]
-        for f in c.instances(network(op, ch, length))
-    ]
-    profiler = Profiler(CORE, sorted(set(filters)))
-    console = Console()
+    shapes = [(op, channels, length) for _, op, channels, length, *_ in PEERS]
+    shapes += [(op, point[1], point[-1]) for point, op in sweep_points()]
+    profiler = Profiler(CORE, {own for shape in shapes for own in c.instances(network(*shape))})
+    console = Console(width=WIDTH)
     rows = peers(profiler)
     _print(console, "ten shapes beside CMSIS-NN (gcc -O3), emulated, modelled cycles at zero wait states", rows)
     console.print(f"geometric mean over int16 rows: {geometric_mean(rows):.2f} times fewer cycles than CMSIS-NN")

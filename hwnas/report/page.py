@@ -101,7 +101,7 @@ def tiles(front: Front) -> list[tuple[str, str, str]]:
         made.append((f"best student, {title(metric)}", figure(score(chosen, "test", metric)), f"test, int8, {source(front)}"))
         kind = EMULATED if cost(chosen, "latency_us", EMULATED) is not None else PREDICTED
         made += [
-            (f"its {q.title}", q.show(cost(chosen, name, kind), doubt(front, name)), KINDS[kind])
+            (f"its {q.title}", q.show(cost(chosen, name, kind)), " ".join(filter(None, (doubt(front, name), KINDS[kind]))))
             for name, q in COSTS.items()
             if name in ("latency_us", "ram_bytes", "energy_uj")
         ]
