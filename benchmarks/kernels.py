@@ -195,7 +195,7 @@ def _jump(slow: Row, fast: Row) -> Row:
         "fast": fast["shape"],
         "weights": slow["weights"],
         "ratio": round(_per_mac(slow) / _per_mac(fast), 2),
-        "reason": f"what an output costs beside its MACs weighs more: {of(slow)} against {of(fast)}",
+        "reason": f"what a call and an output cost beside their MACs weighs more: {of(slow)} against {of(fast)}",
     }
 
 

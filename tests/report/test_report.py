@@ -279,8 +279,8 @@ def test_uncertainty_stands_beside_every_figure_that_has_it(tmp_path: Path, doub
             for name, quantity in FIGURES.items():
                 if found := re.search(rf"\b{quantity.name} [\d.,]+ {quantity.unit}(.*?)(, |$)", line):
                     assert found[1].strip() == DOUBTFUL.get(name, ""), line
-    shown = {name.removeprefix("its "): value for name, value, _ in tiles(doubtful) if name.startswith("its ")}
-    assert {title: "either way" in value for title, value in shown.items()} == {
+    shown = {name.removeprefix("its "): note for name, _, note in tiles(doubtful) if name.startswith("its ")}
+    assert {title: "either way" in note for title, note in shown.items()} == {
         q.title: n in DOUBTFUL for n, q in FIGURES.items() if q.title in shown
     }
     for name, axis in axes(points).items():
