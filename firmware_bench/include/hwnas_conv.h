@@ -96,11 +96,25 @@ HWNAS_INLINE void hwnas_conv_positions(const hwnas_conv_params *p, const int8_t 
     }
 }
 
-/* Ends a block: four sums to `count` (at most 4) outputs. */
-HWNAS_INLINE void hwnas_conv_store(const int32_t *acc, const uint32_t *multiplier, int32_t zero_point, int8_t *out, int32_t count)
+/* In portable C, for weights that take `words` words (2 or 4) a pair of taps and four outputs. */
+HWNAS_INLINE void hwnas_conv_portable(
+    const hwnas_conv_params *p, const hwnas_conv_windows *from, uint32_t *window, int8_t *out, int32_t pitch, int32_t words)
 {
-    for (int32_t i = 0; i < 4 && i < count; i++)
-        out[i] = (int8_t)hwnas_scale(acc[i], (int32_t)multiplier[i], zero_point);
+    int32_t halves = 2 * hwnas_conv_groups(p), channels = p->out_channels;
+    for (int32_t i = 0; i < from->count; i++, out += 2 * channels) {
+        const uint32_t *w = (const uint32_t *)p->packed;
+        if (from->x)
+            hwnas_widen_pair(from, i, window);
+        for (int32_t o = 0; o < channels; o += 4, w += 8 + words * halves)
+            for (int32_t one = 0; one < 2; one++) {
+                int32_t acc[4] = {(int32_t)w[0], (int32_t)w[1], (int32_t)w[2], (int32_t)w[3]};
+                const uint32_t *at = w + 4;
+                for (int32_t half = 0; half < halves; half++)
+                    at = hwnas_four_macs(window[2 * half + one], at, acc, words);
+                for (int32_t j = 0; j < 4 && j < channels - o; j++)
+                    out[one * pitch + o + j] = (int8_t)hwnas_scale(acc[j], (int32_t)at[j], p->out_zero_point);
+            }
+    }
 }
 
 #if defined(__ARM_FEATURE_DSP)
@@ -263,6 +277,12 @@ HWNAS_INLINE void hwnas_conv_store(const int32_t *acc, const uint32_t *multiplie
                 "subs r3, #1\n\t"                                                                                                      \
                 "bpl 11b\n\t"                                                                                                          \
                 "b 9b");                                                                                                               \
+    }                                                                                                                                  \
+    static void pairs(const hwnas_conv_params *p, const hwnas_conv_windows *from, uint32_t *window, int8_t *out, int32_t pitch)        \
+    {                                                                                                                                  \
+        int32_t bytes = ((uint32_t)(uintptr_t)from->x | (uint32_t)from->step) & 3;                                                     \
+        blocks(window, (const uint32_t *)p->packed, out, from->x, pitch, from->step, from->count, p->out_channels,                     \
+               p->out_zero_point, hwnas_conv_groups(p), from->groups - 1, bytes ? -1 : from->runs - 1, from->skip);                    \
     }
 
 #endif

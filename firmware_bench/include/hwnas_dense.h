@@ -1,9 +1,26 @@
-/* What the dense layers of both weight layouts share: the assembly around a group of four inputs, for Cortex-M4. */
+/* What the dense layers of both weight layouts share: the assembly around a group of four inputs for Cortex-M4, and the portable form. */
 #ifndef HWNAS_DENSE_H
 #define HWNAS_DENSE_H
 
 #include "hwnas_dsp.h"
 #include "hwnas_kernels.h"
+
+/* In portable C, for weights that take `words` words (2 or 4) a pair of inputs and four outputs. */
+HWNAS_INLINE void hwnas_dense_portable(const hwnas_dense_params *p, const int8_t *in, int8_t *out, int32_t words)
+{
+    const uint32_t *w = (const uint32_t *)p->packed;
+    for (int32_t o = 0; o < p->units; o += 4, w += 4) {
+        int32_t acc[4] = {(int32_t)w[0], (int32_t)w[1], (int32_t)w[2], (int32_t)w[3]};
+        w += 4;
+        for (int32_t i = 0; i < p->in_channels; i += 4) {
+            uint32_t v = hwnas_load_bytes(in + i, p->in_channels - i);
+            w = hwnas_four_macs(hwnas_even(v), w, acc, words);
+            w = hwnas_four_macs(hwnas_odd(v), w, acc, words);
+        }
+        for (int32_t i = 0; i < 4 && i < p->units - o; i++)
+            out[o + i] = (int8_t)hwnas_scale(acc[i], (int32_t)w[i], p->out_zero_point);
+    }
+}
 
 #if defined(__ARM_FEATURE_DSP)
 

@@ -178,6 +178,17 @@ HWNAS_INLINE uint32_t hwnas_max4(uint32_t a, uint32_t b)
 
 #endif
 
+/* Four sums, each plus the pair x times the next pair of weights of its output; returns where the weights go on. `words` (a constant)
+ * is 4 where a pair of weights is a word, and 2 where a word holds those of two outputs as bytes. */
+HWNAS_INLINE const uint32_t *hwnas_four_macs(uint32_t x, const uint32_t *w, int32_t *acc, int32_t words)
+{
+    for (int32_t i = 0; i < 4; i++) {
+        uint32_t pair = words == 4 ? w[i] : i & 1 ? hwnas_odd(w[i >> 1]) : hwnas_even(w[i >> 1]);
+        acc[i] = hwnas_dual_mac(x, pair, acc[i]);
+    }
+    return w + words;
+}
+
 HWNAS_COLD uint32_t hwnas_load_few(const int8_t *in, int32_t count)
 {
     uint32_t v = 0;

@@ -200,6 +200,20 @@ HWNAS_INLINE void hwnas_lstm_unit(const hwnas_lstm_step *s, const int32_t acc[4]
     *out = (int8_t)hwnas_scale(shown >> 15, s->hidden_multiplier, s->hidden_zero_point);
 }
 
+/* All units of a step in portable C, for weights that take `words` words (2 or 4) a pair of values and four gates. */
+HWNAS_INLINE void hwnas_lstm_units(const hwnas_lstm_step *s, int32_t words)
+{
+    const uint32_t *w = s->weights;
+    int8_t *out = s->out;
+    for (int16_t *cell = s->cell; cell != s->cell_end; cell++, w += 4) {
+        int32_t acc[4] = {(int32_t)w[0], (int32_t)w[1], (int32_t)w[2], (int32_t)w[3]};
+        w += 4;
+        for (const uint32_t *x = s->window; x != s->end; x++)
+            w = hwnas_four_macs(*x, w, acc, words);
+        hwnas_lstm_unit(s, acc, w, cell, out++);
+    }
+}
+
 #endif
 
 /* Widens `count` values; words are read only where every row of so many begins on one. */

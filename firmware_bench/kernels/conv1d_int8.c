@@ -64,49 +64,15 @@
 
 HWNAS_CONV_BLOCKS(FIRST, NEXT, LAST)
 
-static void pairs(const hwnas_conv_params *p, const hwnas_conv_windows *from, uint32_t *window, int8_t *out, int32_t pitch)
-{
-    int32_t bytes = ((uint32_t)(uintptr_t)from->x | (uint32_t)from->step) & 3;
-    blocks(window, (const uint32_t *)p->packed, out, from->x, pitch, from->step, from->count, p->out_channels, p->out_zero_point,
-           hwnas_conv_groups(p), from->groups - 1, bytes ? -1 : from->runs - 1, from->skip);
-}
-
-#elif defined(HWNAS_NEON)
-
-static void pairs(const hwnas_conv_params *p, const hwnas_conv_windows *from, uint32_t *window, int8_t *out, int32_t pitch)
-{
-    hwnas_neon_pairs(p, from, window, out, pitch, 4);
-}
-
 #else
 
-/* One block: `count` (at most 4) outputs of one window; `x` is the window's first word in the scratch. */
-HWNAS_INLINE void block(const uint32_t *x, const uint32_t *w, int32_t groups, int32_t zero_point, int8_t *out, int32_t count)
-{
-    int32_t acc[4] = {(int32_t)w[0], (int32_t)w[1], (int32_t)w[2], (int32_t)w[3]};
-    w += 4;
-    for (int32_t half = 2 * groups; half; half--, x += 2, w += 2) {
-        acc[0] = hwnas_dual_mac(x[0], hwnas_even(w[0]), acc[0]);
-        acc[1] = hwnas_dual_mac(x[0], hwnas_odd(w[0]), acc[1]);
-        acc[2] = hwnas_dual_mac(x[0], hwnas_even(w[1]), acc[2]);
-        acc[3] = hwnas_dual_mac(x[0], hwnas_odd(w[1]), acc[3]);
-    }
-    hwnas_conv_store(acc, w, zero_point, out, count);
-}
-
 static void pairs(const hwnas_conv_params *p, const hwnas_conv_windows *from, uint32_t *window, int8_t *out, int32_t pitch)
 {
-    int32_t groups = hwnas_conv_groups(p), channels = p->out_channels;
-    for (int32_t i = 0; i < from->count; i++) {
-        int8_t *row = out + 2 * channels * i;
-        if (from->x)
-            hwnas_widen_pair(from, i, window);
-        const uint32_t *w = (const uint32_t *)p->packed;
-        for (int32_t o = 0; o < channels; o += 4, w += 8 + 4 * groups) {
-            block(window, w, groups, p->out_zero_point, row + o, channels - o);
-            block(window + 1, w, groups, p->out_zero_point, row + pitch + o, channels - o);
-        }
-    }
+#if defined(HWNAS_NEON)
+    hwnas_neon_pairs(p, from, window, out, pitch, 4);
+#else
+    hwnas_conv_portable(p, from, window, out, pitch, 2);
+#endif
 }
 
 #endif

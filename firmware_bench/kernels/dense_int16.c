@@ -30,41 +30,17 @@
 
 HWNAS_DENSE_BLOCKS(GROUP)
 
-void hwnas_dense_int16(const void *params, const int8_t *in, int8_t *out, void *aux)
-{
-    hwnas_dense_run((const hwnas_dense_params *)params, in, out, blocks);
-    (void)aux;
-}
-
-#elif defined(HWNAS_NEON)
-
-void hwnas_dense_int16(const void *params, const int8_t *in, int8_t *out, void *aux)
-{
-    (void)aux;
-    hwnas_neon_dense((const hwnas_dense_params *)params, in, out, 8);
-}
-
-#else
+#endif
 
 void hwnas_dense_int16(const void *params, const int8_t *in, int8_t *out, void *aux)
 {
     const hwnas_dense_params *p = (const hwnas_dense_params *)params;
-    const uint32_t *w = (const uint32_t *)p->packed;
     (void)aux;
-    for (int32_t o = 0; o < p->units; o += 4) {
-        int32_t acc[4] = {(int32_t)w[0], (int32_t)w[1], (int32_t)w[2], (int32_t)w[3]};
-        w += 4;
-        for (int32_t i = 0; i < p->in_channels; i += 4, w += 8) {
-            uint32_t v = hwnas_load_bytes(in + i, p->in_channels - i);
-            for (int j = 0; j < 4; j++) {
-                acc[j] = hwnas_dual_mac(hwnas_even(v), w[j], acc[j]);
-                acc[j] = hwnas_dual_mac(hwnas_odd(v), w[4 + j], acc[j]);
-            }
-        }
-        for (int32_t i = 0; i < 4 && i < p->units - o; i++)
-            out[o + i] = (int8_t)hwnas_scale(acc[i], (int32_t)w[i], p->out_zero_point);
-        w += 4;
-    }
-}
-
+#if defined(__ARM_FEATURE_DSP)
+    hwnas_dense_run(p, in, out, blocks);
+#elif defined(HWNAS_NEON)
+    hwnas_neon_dense(p, in, out, 8);
+#else
+    hwnas_dense_portable(p, in, out, 4);
 #endif
+}

@@ -38,30 +38,15 @@ static __attribute__((naked, noinline)) void units(const hwnas_lstm_step *step _
     __asm__(HWNAS_LSTM_UNITS(GROUP, 88));
 }
 
-#elif defined(HWNAS_NEON)
-
-static void units(const hwnas_lstm_step *s)
-{
-    hwnas_neon_units(s, 4);
-}
-
 #else
 
 static void units(const hwnas_lstm_step *s)
 {
-    const uint32_t *w = s->weights;
-    int8_t *out = s->out;
-    for (int16_t *cell = s->cell; cell != s->cell_end; cell++, w += 4) {
-        int32_t acc[4] = {(int32_t)w[0], (int32_t)w[1], (int32_t)w[2], (int32_t)w[3]};
-        w += 4;
-        for (const uint32_t *x = s->window; x != s->end; x++, w += 2) {
-            acc[0] = hwnas_dual_mac(*x, hwnas_even(w[0]), acc[0]);
-            acc[1] = hwnas_dual_mac(*x, hwnas_odd(w[0]), acc[1]);
-            acc[2] = hwnas_dual_mac(*x, hwnas_even(w[1]), acc[2]);
-            acc[3] = hwnas_dual_mac(*x, hwnas_odd(w[1]), acc[3]);
-        }
-        hwnas_lstm_unit(s, acc, w, cell, out++);
-    }
+#if defined(HWNAS_NEON)
+    hwnas_neon_units(s, 4);
+#else
+    hwnas_lstm_units(s, 2);
+#endif
 }
 
 #endif
