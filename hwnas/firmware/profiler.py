@@ -57,7 +57,7 @@ class Profiler:
             self._code_bytes = _add_kernels(model, own, core, kernel_flags)
             build(model, elf, core, ROOM, keep=list(self._code_bytes), kernel_flags=kernel_flags)
             self._program = program = read_elf(elf, core)
-            self._whole = Emulator(elf, core).measure(np.zeros(self._graph.input_shape[::-1], np.int8))
+            self._whole = Emulator(elf, core).measure(np.zeros(self._graph.input_shape[::-1], np.int8), Watch.READS)
         self._machine = Machine(program, core)
         self._machine.boot(program.address("hwnas_harness_wait"))
         code = -(-len(program.flash) // 4096) * 4096
