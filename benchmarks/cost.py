@@ -22,7 +22,7 @@ from rich.table import Table
 
 from hwnas import families, space
 from hwnas.export import c
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.emulator import emulate
 from hwnas.graph import Graph, Shape
 from hwnas.hardware.cost import predict, violations

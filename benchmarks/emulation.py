@@ -17,7 +17,7 @@ from rich.console import Console
 from hwnas import families, space
 from hwnas.export import c
 from hwnas.firmware.build import build
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.emulator import Emulator
 from hwnas.graph import Graph, Shape
 from hwnas.hardware.deployment import uniform

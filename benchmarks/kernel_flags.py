@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hwnas.firmware.build import OPTIMISATION
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.profiler import Profiler
 from hwnas.hardware.ops import OpKey
 from hwnas.resources import folder

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from hwnas.export import c
 from hwnas.firmware.build import toolchain
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.counting import Watch
 from hwnas.firmware.emulator import emulate
 from hwnas.firmware.profiler import Profiler

@@ -1,12 +1,10 @@
-"""What the tool chain and the emulator need to know of a processor core, and the cores there are. Touches nothing."""
+"""What the tool chain and the emulator need to know of a processor core. Touches nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-from hwnas.errors import lookup
 
 
 class CostModel(Protocol):
@@ -16,7 +14,7 @@ class CostModel(Protocol):
         """Cycles of the block at `address`; `before` is the step that fell through into it, None after a taken branch."""
 
     def transition(self, address: int, size_bytes: int, following: int) -> tuple[int, Any]:
-        """Cycles of going on from the block at `address` to `following`, and the step that falls through, None for a taken branch."""
+        """Cycles of going on from the block at `address` to `following`, and what the cost of the next block must know of this one."""
 
 
 def no_penalty(address: int, size_bytes: int) -> int:
@@ -74,17 +72,3 @@ class Core:
     unaligned_cycles: Callable[[int, int], int] = no_penalty
     is_disturbed: Callable[[bytes], bool] = undisturbed
     repair: Callable[[Any], None] | None = None
-
-
-def cores() -> dict[str, Core]:
-    """Every core by name."""
-    # Here, because their modules import this one.
-    from hwnas.firmware.cortex_a53 import CORTEX_A53
-    from hwnas.firmware.cortex_m4 import CORTEX_M4
-
-    return {c.name: c for c in (CORTEX_M4, CORTEX_A53)}
-
-
-def core(name: str) -> Core:
-    """The core of that name; raises UsageError with the names there are."""
-    return lookup(cores(), name, "core")

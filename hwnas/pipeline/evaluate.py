@@ -9,7 +9,7 @@ from typing import Any
 from hwnas.config import parse
 from hwnas.errors import RunError, UsageError, lookup
 from hwnas.export.runtimes import run_onnx, run_tflite
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.emulator import emulate
 from hwnas.hardware.profile import Memory
 from hwnas.pipeline.data import GENERATOR, task_of

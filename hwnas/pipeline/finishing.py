@@ -17,7 +17,7 @@ from safetensors.torch import save
 from hwnas.errors import FirmwareError
 from hwnas.export import c, onnx, tflite
 from hwnas.firmware.build import kernel_set_hash, toolchain
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.counting import Watch
 from hwnas.firmware.emulator import emulate
 from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, DepthwiseConv1d, Graph, Lstm, MaxPool1d

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from hwnas.firmware.build import kernel_set_hash
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.recipes import full_recipe, pretrain_recipe, short_recipe, teacher_recipe, views
 from hwnas.space import read as read_space

@@ -28,7 +28,7 @@ from hwnas import space as spaces
 from hwnas.errors import CostError, FirmwareError
 from hwnas.export import depthwise
 from hwnas.firmware.build import kernel_set_hash, toolchain
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.counting import OperatorRun
 from hwnas.firmware.profiler import Profiler
 from hwnas.graph import Conv1d, Graph, Node, Shape, node_macs

@@ -13,7 +13,7 @@ from hwnas.errors import ExportError
 from hwnas.export import c
 from hwnas.export.packing import pack_node
 from hwnas.firmware.build import build, build_host
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.machine import read_elf
 from hwnas.graph import Add, Concat, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Lstm
 from hwnas.hardware import weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hwnas.export.depthwise import Filter
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.profiler import Profiler
 
 # Depthwise shapes of the tests.

@@ -6,7 +6,7 @@ import pytest
 from assembled import PREFIX, RAM, assemble, program
 
 from hwnas.errors import FirmwareError
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.counting import OperatorRun, Watch
 from hwnas.firmware.cycles import CycleModel
 from hwnas.firmware.machine import Machine

@@ -16,7 +16,7 @@ from random_networks import random_network
 from hwnas.errors import FirmwareError
 from hwnas.export import c
 from hwnas.firmware.build import STACK_BYTES, build
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.counting import Watch
 from hwnas.firmware.cycles import CycleModel, Step
 from hwnas.firmware.emulator import Emulator, emulate

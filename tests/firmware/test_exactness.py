@@ -17,7 +17,7 @@ from random_networks import random_network, random_operator
 from hwnas.export import c
 from hwnas.export.packing import pack_node
 from hwnas.firmware.build import build, build_host
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.emulator import Emulator
 from hwnas.firmware.profiler import Profiler
 from hwnas.graph import Add, Concat, Graph

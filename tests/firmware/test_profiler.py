@@ -13,7 +13,7 @@ from hwnas.export import depthwise
 from hwnas.export.depthwise import Filter
 from hwnas.firmware import build
 from hwnas.firmware.build import code_bytes, kernel_object, kernel_set_hash, toolchain
-from hwnas.firmware.core import core, cores
+from hwnas.firmware.cores import CORES, core
 from hwnas.firmware.counting import Watch
 from hwnas.firmware.cycles import CycleModel, step_cycles
 from hwnas.firmware.profiler import Profiler, graph_of
@@ -133,8 +133,8 @@ def test_kernels_call_nothing_outside_themselves() -> None:
 
 
 def test_kernel_set_is_named_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {kernel_set_hash(part) for part in cores().values()}
-    assert len(names) == len(cores())
+    names = {kernel_set_hash(part) for part in CORES.values()}
+    assert len(names) == len(CORES)
     assert kernel_set_hash(CORTEX_M4) in names and len(kernel_set_hash(CORTEX_M4)) == 16
     monkeypatch.setattr(build, "toolchain", lambda core, compiler="zig": "another")
     assert kernel_set_hash(CORTEX_M4) not in names
@@ -146,7 +146,7 @@ def test_toolchain_says_name_version_and_flags() -> None:
 
 
 def test_cores_are_found_by_name() -> None:
-    assert core("cortex-m4") is cores()["cortex-m4"]
+    assert core("cortex-m4") is CORES["cortex-m4"]
     with pytest.raises(UsageError, match=r"unknown core 'cortex-m44'.*cortex-m4"):
         core("cortex-m44")
 

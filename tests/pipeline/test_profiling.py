@@ -27,7 +27,7 @@ from hwnas import space
 from hwnas.cli.app import run
 from hwnas.errors import CostError, FirmwareError, MissingEntryError
 from hwnas.firmware.build import kernel_set_hash
-from hwnas.firmware.core import core
+from hwnas.firmware.cores import core
 from hwnas.firmware.counting import OperatorRun
 from hwnas.firmware.profiler import Profiler
 from hwnas.graph import Shape
