@@ -37,11 +37,11 @@ import capstone
 from capstone import arm64
 
 from hwnas.errors import FirmwareError
+from hwnas.firmware.decoding import Code
 
 UNCERTAINTY_FACTOR = 2.0
 
 TAKEN, TAKEN_INDIRECT = 2, 4
-BLOCK_LIMIT_BYTES = 8192
 PAGE_BYTES = 4096  # of the emulator
 PIECE_BYTES = 128  # before the border of a page: what was issued earlier is done
 
@@ -143,10 +143,8 @@ class CycleModel:
     """
 
     def __init__(self, code: bytes, base: int) -> None:
-        self._code, self._base = code, base
-        self._decoder = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-        self._decoder.detail = True
-        self._blocks: dict[tuple[int, int], tuple[Step, ...]] = {}
+        self._code = Code(code, base, capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM, "A64", _decode)
+        self.steps = self._code.steps
         self._costs: dict[tuple[int, int, Flight], int] = {}
         self._ends: dict[tuple[int, int], Flight] = {}
 
@@ -171,28 +169,12 @@ class CycleModel:
         """What is under way at the end of a block. The emulator cuts blocks where a page begins: then with the piece before."""
         key = (address, size_bytes)
         if key not in self._ends:
-            piece = min(address - self._base, PIECE_BYTES) if address % PAGE_BYTES == 0 else 0
+            piece = min(address - self._code.base, PIECE_BYTES) if address % PAGE_BYTES == 0 else 0
             before: list[Step] = []
             for step in self.steps(address - piece, piece) if piece else ():
                 before = [] if step.taken is not None else [*before, step]
             self._ends[key] = issue((*before, *self.steps(address, size_bytes)), Flight())[1]
         return self._ends[key]
-
-    def steps(self, address: int, size_bytes: int) -> tuple[Step, ...]:
-        """The instructions of a block, decoded once.
-
-        Raises:
-            FirmwareError: bytes that are no code of the program.
-        """
-        found = self._blocks.get((address, size_bytes))
-        if found is None:
-            start = address - self._base
-            code = self._code[start : start + size_bytes] if start >= 0 and size_bytes <= BLOCK_LIMIT_BYTES else b""
-            instructions = list(self._decoder.disasm(code, address))
-            if not instructions or sum(i.size for i in instructions) != size_bytes:
-                raise FirmwareError(f"the program ran {size_bytes} bytes at 0x{address:x} that are no A64 code of its flash")
-            found = self._blocks[(address, size_bytes)] = tuple(_decode(i) for i in instructions)
-        return found
 
 
 def issue(steps: tuple[Step, ...], before: Flight) -> tuple[int, Flight]:

@@ -25,10 +25,10 @@ import capstone
 from capstone import arm
 
 from hwnas.errors import FirmwareError
+from hwnas.firmware.decoding import Code
 
 REFILL_DIRECT, REFILL_INDIRECT = 1, 2
 DIVIDE_CYCLES = 7
-BLOCK_LIMIT_BYTES = 8192
 
 _LOADS = {arm.ARM_INS_LDR, arm.ARM_INS_LDRB, arm.ARM_INS_LDRH, arm.ARM_INS_LDRSB, arm.ARM_INS_LDRSH}
 _STORES = {arm.ARM_INS_STR, arm.ARM_INS_STRB, arm.ARM_INS_STRH}
@@ -87,10 +87,8 @@ class CycleModel:
     """
 
     def __init__(self, code: bytes, base: int) -> None:
-        self._code, self._base = code, base
-        self._decoder = capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS)
-        self._decoder.detail = True
-        self._blocks: dict[tuple[int, int], tuple[Step, ...]] = {}
+        self._code = Code(code, base, capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB | capstone.CS_MODE_MCLASS, "Thumb", _decode)
+        self.steps = self._code.steps
         self._cycles: dict[tuple[int, int, Step | None], int] = {}
 
     def block(self, address: int, size_bytes: int, before: Step | None = None) -> int:
@@ -113,22 +111,6 @@ class CycleModel:
         if last.refill is None:
             raise FirmwareError(f"the program went from 0x{address:x} to 0x{following:x} without a branch: an exception was taken")
         return last.refill, None
-
-    def steps(self, address: int, size_bytes: int) -> tuple[Step, ...]:
-        """The instructions of a block, decoded once.
-
-        Raises:
-            FirmwareError: bytes that are no code of the program.
-        """
-        found = self._blocks.get((address, size_bytes))
-        if found is None:
-            start = address - self._base
-            code = self._code[start : start + size_bytes] if start >= 0 and size_bytes <= BLOCK_LIMIT_BYTES else b""
-            instructions = list(self._decoder.disasm(code, address))
-            if not instructions or sum(i.size for i in instructions) != size_bytes:
-                raise FirmwareError(f"the program ran {size_bytes} bytes at 0x{address:x} that are no Thumb code of its flash")
-            found = self._blocks[(address, size_bytes)] = tuple(_decode(i) for i in instructions)
-        return found
 
 
 def step_cycles(before: Step | None, step: Step) -> int:
