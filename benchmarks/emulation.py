@@ -40,7 +40,7 @@ def main() -> None:
     """Measure, print, write."""
     graph = student()
     q = arbitrary(graph, np.random.default_rng(0))
-    x = np.zeros((1, *graph.input_shape[::-1]), np.int8)
+    x = np.zeros((1, graph.input_shape.length, graph.input_shape.channels), np.int8)
     counted, bare = [], []
     with tempfile.TemporaryDirectory() as work:
         elf = Path(work) / "model.elf"

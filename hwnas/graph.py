@@ -3,6 +3,9 @@
 Everything that must agree about a student (trained module, cost, integer arithmetic, ONNX, TFLite, C) is derived
 from its `Graph`. Shapes are `(channels, length)` of one window; tensors are named by the node that writes them.
 
+Between `Split` and `Join` a tensor holds several modalities: signals of one shape, one after the other in memory. Convolutions, pools
+and sums treat each alike, with the same weights, as a 2-D operator of height 1 treats the rows of a picture.
+
 Padding of convolutions is SAME as TFLite defines it: `out = ceil(in / stride)`,
 `total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - in, 0)`, `left = total // 2`; pooling windows are not padded (VALID).
 Batch normalisation is not an operator: every convolution is followed by one in training, and it is folded into the convolution before
@@ -22,15 +25,21 @@ from hwnas.errors import GraphError, UsageError, lookup
 
 
 class Shape(NamedTuple):
-    """Shape of one window's tensor: `channels` x `length` samples."""
+    """Shape of one window's tensor: `channels` x `length` samples, of each of its `modalities`."""
 
     channels: int
     length: int
+    modalities: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Time steps of all modalities: tensors lie in memory as `rows` x `channels`."""
+        return self.length * self.modalities
 
     @property
     def elements(self) -> int:
         """Number of values; in int8 also the number of bytes."""
-        return self.channels * self.length
+        return self.channels * self.rows
 
 
 class Padding(NamedTuple):
@@ -129,7 +138,17 @@ class Lstm:
     last: bool = False
 
 
-Op = Input | Conv1d | DepthwiseConv1d | Add | Concat | AvgPool1d | MaxPool1d | GlobalAvgPool | Dense | Lstm
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Every channel becomes a modality: (C, L) -> C modalities of (1, L)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Modalities become channels, those of the first modality first: M modalities of (C, L) -> (M * C, L)."""
+
+
+Op = Input | Conv1d | DepthwiseConv1d | Add | Concat | AvgPool1d | MaxPool1d | GlobalAvgPool | Dense | Lstm | Split | Join
 OPS: dict[str, type[Any]] = {
     "input": Input,
     "conv1d": Conv1d,
@@ -141,11 +160,14 @@ OPS: dict[str, type[Any]] = {
     "global_avg_pool": GlobalAvgPool,
     "dense": Dense,
     "lstm": Lstm,
+    "split": Split,
+    "join": Join,
 }
 OP_NAMES = {cls: name for name, cls in OPS.items()}
 GATES = 4  # of an LSTM unit
 ARITY = {Input: 0, Add: 2, Concat: 2}
 FLAGS = ("relu", "last")
+EACH_MODALITY = (Conv1d, DepthwiseConv1d, Add, AvgPool1d, MaxPool1d)  # what may stand between `Split` and `Join`
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +253,9 @@ def node_macs(node: Node, source: Shape) -> int:
     """Multiply-accumulates of one node reading a tensor of shape `source`."""
     op = node.op
     if isinstance(op, Conv1d):
-        return node.shape.length * op.out_channels * op.kernel * source.channels
+        return node.shape.rows * op.out_channels * op.kernel * source.channels
     if isinstance(op, DepthwiseConv1d):
-        return node.shape.length * node.shape.channels * op.kernel
+        return node.shape.elements * op.kernel
     if isinstance(op, Lstm):
         return source.length * node_weights(node, source)
     return source.channels * op.units if isinstance(op, Dense) else 0
@@ -280,21 +302,32 @@ class GraphBuilder:
             shape = Shape(op.channels, op.length)
         else:
             source = self._nodes[inputs[0]].shape
+            modalities = source.modalities
+            if modalities > 1 and not isinstance(op, Join | EACH_MODALITY):
+                raise GraphError(f"{where}: reads {modalities} modalities; join them first")
             if isinstance(op, Conv1d):
-                shape = Shape(op.out_channels, same_length(source.length, _positive(op, where)))
+                shape = Shape(op.out_channels, same_length(source.length, _positive(op, where)), modalities)
             elif isinstance(op, DepthwiseConv1d):
-                shape = Shape(source.channels, same_length(source.length, _positive(op, where)))
+                shape = Shape(source.channels, same_length(source.length, _positive(op, where)), modalities)
             elif isinstance(op, Add | Concat):
                 shape = self._joined(op, source, self._nodes[inputs[1]].shape, where)
             elif isinstance(op, AvgPool1d | MaxPool1d):
                 if source.length < op.kernel:
                     raise GraphError(f"{where}: pools windows of {op.kernel} over a length of {source.length}; use a shorter window")
                 stride = _positive(op, where)
-                shape = Shape(source.channels, (source.length - op.kernel) // stride + 1)
+                shape = Shape(source.channels, (source.length - op.kernel) // stride + 1, modalities)
             elif isinstance(op, GlobalAvgPool):
                 shape = Shape(source.channels, 1)
             elif isinstance(op, Lstm):
                 shape = Shape(op.units, 1 if op.last else source.length)
+            elif isinstance(op, Split):
+                if source.channels == 1:
+                    raise GraphError(f"{where}: splits 1 channel; a single signal is a single modality already")
+                shape = Shape(1, source.length, source.channels)
+            elif isinstance(op, Join):
+                if modalities == 1:
+                    raise GraphError(f"{where}: joins 1 modality; split the channels first")
+                shape = Shape(source.channels * modalities, source.length)
             else:
                 if source.length != 1:
                     raise GraphError(f"{where}: reads length {source.length}; pool over time first")
@@ -322,6 +355,8 @@ class GraphBuilder:
             raise GraphError("a graph needs an input node first and at least one operator")
         if any(isinstance(n.op, Input) for n in self._nodes[1:]):
             raise GraphError("a graph has exactly one input node, node 0")
+        if self._nodes[-1].shape.modalities > 1:
+            raise GraphError("the output of a graph is of one modality; join them first")
         return Graph(tuple(self._nodes))
 
 

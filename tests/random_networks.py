@@ -54,7 +54,7 @@ def random_network(rng: np.random.Generator, *, longest: int = 400) -> Graph:
     x = builder.add(Input(int(rng.integers(1, 5)), int(rng.integers(1, longest))))
     x = builder.add(Conv1d(4 * int(rng.integers(1, 5)), int(rng.integers(3, 12)), int(rng.integers(1, 5))), x)
     for _ in range(int(rng.integers(1, 5))):
-        channels, length = builder.shape(x)
+        channels, length, _ = builder.shape(x)
         kind = rng.choice(["residual", "concat", "pool", "lstm", "strided"])
         if kind == "residual":
             y = builder.add(DepthwiseConv1d(int(rng.integers(2, 10))), builder.add(Conv1d(channels * int(rng.integers(1, 4))), x))

@@ -119,7 +119,7 @@ def warmed_student(graph: Graph, seed: int) -> Student:
 def random_windows(graph: Graph, count: int, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Smooth random windows (N, C, T) within [-1, 1]."""
     rng = np.random.default_rng(seed)
-    walk = rng.normal(size=(count, *graph.input_shape)).cumsum(2)
+    walk = rng.normal(size=(count, *graph.input_shape[:2])).cumsum(2)
     return np.asarray(walk / (np.abs(walk).max(2, keepdims=True) + 1e-9), np.float32)
 
 

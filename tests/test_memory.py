@@ -55,7 +55,7 @@ def graphs(draw: st.DrawFn, nodes: int = 12, length: int = 24, channels: int = 9
     """Any graph: every operator, reading any tensor of a fitting shape, so that tensors live long and are read again."""
     builder = GraphBuilder()
     shapes = [Shape(draw(st.integers(1, 3)), draw(st.integers(1, length)))]
-    builder.add(Input(*shapes[0]))
+    builder.add(Input(*shapes[0][:2]))
     width, kernel, stride, dilation = st.integers(1, channels), st.integers(1, 11), st.integers(1, 4), st.sampled_from([1, 1, 2, 3])
     for _ in range(draw(st.integers(1, nodes))):
         recent = draw(st.booleans())

@@ -17,7 +17,7 @@ def build(candidate: Candidate, window: Shape, outputs: int) -> Graph:
     """The network of `candidate` for windows of shape `window` (channels, length) with `outputs` logits."""
     choices = candidate.values
     builder = GraphBuilder()
-    x = builder.add(Input(*window))
+    x = builder.add(Input(window.channels, window.length))
     x = builder.add(Conv1d(choices["stem_channels"], choices["stem_kernel"], choices["stem_stride"]), x)
     for i in range(1, choices["blocks"] + 1):
         b = f"block{i}_"
@@ -32,7 +32,7 @@ def reach(space: SearchSpace, window: Shape, outputs: int) -> Iterator[tuple[Nod
         for kernel in space.stem.kernel:
             for stride in space.stem.stride:
                 builder = GraphBuilder()
-                builder.add(Conv1d(channels, kernel, stride), builder.add(Input(*window)))
+                builder.add(Conv1d(channels, kernel, stride), builder.add(Input(window.channels, window.length)))
                 states.add(builder.shape(1))
                 yield from _operators(builder)
     seen: set[Shape] = set()
@@ -46,7 +46,7 @@ def reach(space: SearchSpace, window: Shape, outputs: int) -> Iterator[tuple[Nod
         states = following
     for state in seen | states:
         builder = GraphBuilder()
-        yield from _operators_of(_head(builder, builder.add(Input(*state)), outputs))
+        yield from _operators_of(_head(builder, builder.add(Input(state.channels, state.length)), outputs))
 
 
 def _block(builder: GraphBuilder, x: int, channels: int, kernel: int, stride: int, expansion: int) -> int:
@@ -70,7 +70,7 @@ def _all_blocks(space: SearchSpace, state: Shape) -> Iterator[GraphBuilder]:
             for stride in space.block.stride:
                 for expansion in space.block.expansion:
                     builder = GraphBuilder()
-                    _block(builder, builder.add(Input(*state)), channels, kernel, stride, expansion)
+                    _block(builder, builder.add(Input(state.channels, state.length)), channels, kernel, stride, expansion)
                     yield builder
 
 

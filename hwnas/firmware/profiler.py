@@ -57,7 +57,7 @@ class Profiler:
             self._code_bytes = _add_kernels(model, own, core, kernel_flags)
             build(model, elf, core, ROOM, keep=list(self._code_bytes), kernel_flags=kernel_flags)
             self._program = program = read_elf(elf, core)
-            self._whole = Emulator(elf, core).measure(np.zeros(self._graph.input_shape[::-1], np.int8), Watch.READS)
+            self._whole = Emulator(elf, core).measure(np.zeros((self._graph.input_shape.length, self._graph.input_shape.channels), np.int8), Watch.READS)
         self._machine = Machine(program, core)
         self._machine.boot(program.address("hwnas_harness_wait"))
         code = -(-len(program.flash) // 4096) * 4096
@@ -193,7 +193,7 @@ def _add_kernels(model: Path, filters: list[depthwise.Filter], core: Core, kerne
 def graph_of(key: OpKey, in_length: int) -> Graph:
     """The operator `key` on `in_length` samples; it is the last node, and all before it are there to be read."""
     node, source = node_of(key, in_length)
-    first = Node(Input(*source), (), source)
+    first = Node(Input(source.channels, source.length), (), source)
     if 1 not in node.inputs:
         return Graph((first, node))
     second = Shape(node.shape.channels - source.channels, source.length)

@@ -239,7 +239,7 @@ def _batches(q: QuantGraph, windows: int) -> list[tuple[int, int]]:
 
 
 def _check(q: QuantGraph, x: Int8) -> None:
-    channels, length = q.graph.input_shape
+    channels, length, _ = q.graph.input_shape
     if x.dtype != np.int8 or x.shape[1:] != (length, channels):
         raise QuantizationError(
             f"the student reads int8 windows (N, {length}, {channels}) = (windows, samples, channels), got {x.dtype} {x.shape}; "

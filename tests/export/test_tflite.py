@@ -61,7 +61,7 @@ def test_the_file_is_what_a_user_expects(tmp_path: Path) -> None:
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
     (source,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
-    channels, length = q.graph.input_shape
+    channels, length, _ = q.graph.input_shape
     assert source["name"] == "input"
     assert source["shape"].tolist() == [1, 1, length, channels]
     assert source["dtype"] is np.int8

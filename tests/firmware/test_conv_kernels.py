@@ -67,7 +67,7 @@ class Case:
     @property
     def node(self) -> Node:
         builder = GraphBuilder()
-        index = builder.add(self.op, builder.add(Input(*self.source)))
+        index = builder.add(self.op, builder.add(Input(*self.source[:2])))
         return builder.build().nodes[index]
 
 

@@ -44,7 +44,7 @@ def lstm(rng: np.random.Generator, channels: int, units: int, length: int, *, la
 
 
 def random_input(q: QuantGraph, rng: np.random.Generator) -> Int8:
-    channels, length = q.graph.input_shape
+    channels, length, _ = q.graph.input_shape
     if rng.random() < 0.2:
         return rng.choice([-128, 127], (length, channels)).astype(np.int8)
     return rng.integers(-128, 128, (length, channels)).astype(np.int8)
