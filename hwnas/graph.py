@@ -31,6 +31,10 @@ class Shape(NamedTuple):
     length: int
     modalities: int = 1
 
+    def __repr__(self) -> str:
+        several = f", modalities={self.modalities}" if self.modalities > 1 else ""
+        return f"Shape(channels={self.channels}, length={self.length}{several})"
+
     @property
     def rows(self) -> int:
         """Time steps of all modalities: tensors lie in memory as `rows` x `channels`."""

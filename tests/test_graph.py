@@ -213,7 +213,7 @@ def test_pooling_windows_lie_inside_the_signal(kernel: int, stride: int, length:
     builder = GraphBuilder()
     source = builder.add(Input(2, 50))
     for pool in (AvgPool1d, MaxPool1d):
-        assert builder.shape(builder.add(pool(kernel, stride), source)) == (2, length)
+        assert builder.shape(builder.add(pool(kernel, stride), source)) == Shape(2, length)
 
 
 def test_a_graph_begins_with_its_only_input() -> None:
