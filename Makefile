@@ -36,8 +36,9 @@ format: $(STAMP)
 
 check: lint test
 
+# One thread a process: the benchmarks that need more start processes.
 bench-%: $(STAMP)
-	$(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/$(subst -,_,$*).py $(ARGS)
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel --no-isolation

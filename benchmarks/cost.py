@@ -1,8 +1,9 @@
 """Predicted against emulated cost of whole models. Writes `benchmarks/results/cost.json`.
 
-300 random candidates of `mobilenet1d` and 300 random graphs with residuals, concatenations, pools and LSTMs. The prediction reads the
-lookup table (rows that it lacks are profiled alone first, as a search does); the emulation executes the exported program whole. Beside it
-stands what a cost model that knows only MACs would say: `cycles = c * MACs` with the c that fits these models best.
+300 random candidates of every family and 300 random graphs with residuals, concatenations, pools, LSTMs and modalities (or of those named
+on the command line). The prediction reads the lookup table (rows that it lacks are profiled alone first, as a search does); the
+emulation executes the exported program whole. Beside it stands what a cost model that knows only MACs would say: `cycles = c * MACs`
+with the c that fits these models best.
 """
 
 from __future__ import annotations
@@ -43,17 +44,18 @@ PROFILE = "cortex-m4-192k"
 CANDIDATES, SPARE = 300, 60  # some networks do not fit the part
 PROCESSES = 2
 FLASH_LIMITS_BYTES = (16_384, 65_536, 524_288)  # drawn at random, so that both weight layouts occur
+RHYTHM_LENGTHS = (1000, 3000)
+HEART_RATE_WINDOW = Shape(4, 256)
+MIXED = "mixed"  # random graphs of all operators
 Row = dict[str, Any]
 
 
-def mobilenet(rng: np.random.Generator) -> Graph:
-    """A random candidate of the search space for a 10 s or 30 s window."""
-    found = space.read("mobilenet1d")
+def candidate(family: str, rng: np.random.Generator) -> Graph:
+    """A random candidate of a search space for one of the windows that shipped tables cover."""
+    found = space.read(family)
     parameters = {name: values[rng.integers(len(values))] for name, values in found.choices.items()}
-    return families.build(found.candidate(parameters), Shape(1, int(rng.choice([1000, 3000]))), 6)
-
-
-FAMILIES = {"mobilenet1d": mobilenet, "mixed": random_network}
+    window = HEART_RATE_WINDOW if family == "modality_conv" else Shape(1, int(rng.choice(RHYTHM_LENGTHS)))
+    return families.build(found.candidate(parameters), window, 6)
 
 
 def emulated(job: tuple[str, int, Path]) -> Row:
@@ -91,7 +93,8 @@ def emulated(job: tuple[str, int, Path]) -> Row:
 def model(family: str, seed: int) -> tuple[Graph, int]:
     """A graph and the flash that its weights may take."""
     rng = np.random.default_rng(seed)
-    return FAMILIES[family](rng), int(rng.choice(FLASH_LIMITS_BYTES))
+    graph = random_network(rng) if family == MIXED else candidate(family, rng)
+    return graph, int(rng.choice(FLASH_LIMITS_BYTES))
 
 
 def fits(family: str, seed: int, table: LookupTable) -> bool:
@@ -133,24 +136,26 @@ def main() -> None:
     console = Console()
     profile = read_profile(PROFILE)
     table = read_table(profile.table_path)
-    drawn = [(family, seed) for family in FAMILIES for seed in range(CANDIDATES + SPARE)]
+    names = sys.argv[1:] or [*space.names(), MIXED]
+    drawn = [(family, seed) for family in names for seed in range(CANDIDATES + SPARE)]
     wanted = {shape for job in drawn for shape in shapes_of(model(*job)[0])}
     console.print(f"profiling {len(missing(table, wanted)):,} operator shapes that the shipped table lacks")
     table = extended(table, missing(table, wanted), Silent(), jobs=PROCESSES)
-    jobs = [job for family in FAMILIES for job in [j for j in drawn if j[0] == family and fits(*j, table)][:CANDIDATES]]
+    jobs = [job for family in names for job in [j for j in drawn if j[0] == family and fits(*j, table)][:CANDIDATES]]
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "table.csv"
         write_table(table, path)
         with ProcessPoolExecutor(PROCESSES) as pool:
             found = pool.map(emulated, [(*job, path) for job in jobs], chunksize=4)
             rows = list(track(found, "emulating", len(jobs), console=console))
-    summary = {family: summarise([r for r in rows if r["family"] == family]) for family in FAMILIES}
+    summary = {family: summarise([r for r in rows if r["family"] == family]) for family in names}
     shown = Table("", *summary, title="predicted against emulated whole models, cortex-m4-192k (modelled cycles)")
     for name in next(iter(summary.values())):
         shown.add_row(name, *(f"{part[name]:.4g}" for part in summary.values()))
     console.print(shown)
     results = Path(__file__).parent / "results" / "cost.json"
-    results.write_text(json.dumps({"summary": summary, "rows": rows}, indent=1) + "\n")
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    results.write_text(f'{{"summary": {json.dumps(summary, indent=1)},\n"rows": [\n{lines}\n]}}\n')
 
 
 if __name__ == "__main__":

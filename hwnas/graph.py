@@ -307,7 +307,7 @@ class GraphBuilder:
         else:
             source = self._nodes[inputs[0]].shape
             modalities = source.modalities
-            if modalities > 1 and not isinstance(op, Join | EACH_MODALITY):
+            if modalities > 1 and not isinstance(op, (Join, *EACH_MODALITY)):
                 raise GraphError(f"{where}: reads {modalities} modalities; join them first")
             if isinstance(op, Conv1d):
                 shape = Shape(op.out_channels, same_length(source.length, _positive(op, where)), modalities)

@@ -9,6 +9,9 @@ to read, as far as its kernel allows:
 - convolutions write in the order of time, so their output may run behind the bytes that they have yet to read (`distance_bytes`; the
   diagonal memory optimisation of Blacker et al., 2020).
 
+Modalities lie one after the other, each on a word, and all but sums treat them in that order. Their results are never longer than their
+inputs where they take their place, so one that starts before its input ends before the next one's.
+
 Packing: tensors that take each other's place form one buffer. Buffers are placed largest first, each at the lowest offset that is free
 (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020), and again with the buffer that ended
 on top placed first. The most bytes alive at one node bound the arena from below. Where that bound is not met, a search over the few
@@ -65,6 +68,16 @@ def align(size_bytes: int) -> int:
     return (size_bytes + ALIGNMENT_BYTES - 1) & -ALIGNMENT_BYTES
 
 
+def modality_bytes(shape: Shape) -> int:
+    """Bytes from where one modality of a tensor begins to where the next one does: kernels and the layer table know whole words."""
+    return align(shape.channels * shape.length)
+
+
+def values_bytes(shape: Shape) -> int:
+    """Bytes from the first value of a tensor to its last one; up to three between two modalities hold none."""
+    return (shape.modalities - 1) * modality_bytes(shape) + shape.channels * shape.length
+
+
 def is_short(op: Conv1d, source: Shape) -> bool:
     """Whether `hwnas_conv1d_short` computes `op`: four windows, a whole number of words apart, fit its registers."""
     values, step = op.kernel * source.channels, op.stride * source.channels
@@ -88,18 +101,31 @@ def distance_bytes(op: Conv1d, source: Shape, shape: Shape) -> int:
     written, all that is still to be read starts at window n: the bytes written by then may not pass it, for any n. The excess grows with
     n while windows start in the padding, and changes steadily from there on, so its largest value stands at one of three places.
     Short windows hardly occur but on the caller's buffer: for them no group is relied on.
+
+    Of several modalities, each must keep this distance from its own input, and may not reach into that of the next. Both change
+    steadily from one modality to the next, so the first and the last decide.
     """
     group = 1 if is_short(op, source) else 2
     left = same_padding(source.length, op.kernel, op.stride, op.dilation).left if op.kernel > 1 else 0
     last = (shape.length - 1) // group * group
     turn = min(left // op.stride // group * group, last)
-    return align(max(n * shape.channels - max(0, n * op.stride - left) * source.channels for n in (turn, min(turn + group, last), last)))
+    own = max(n * shape.channels - max(0, n * op.stride - left) * source.channels for n in (turn, min(turn + group, last), last))
+    others = shape.modalities - 1
+    if not others:
+        return align(own)
+    growth = modality_bytes(shape) - modality_bytes(source)  # of the distance that is left, from one modality to the next
+    reach = shape.channels * shape.length - modality_bytes(source)
+    return align(max(own, own + others * growth, reach, reach + (others - 1) * growth))
 
 
-def writes_in_place(op: Op) -> bool:
-    """Whether an operator's output may start where an input starts."""
+def writes_in_place(op: Op, source: Shape, shape: Shape) -> bool:
+    """Whether an operator's output may start where an input starts.
+
+    Filters go channel by channel: where a modality's output starts before its input, what is written must be of the same channel there.
+    """
     if isinstance(op, DepthwiseConv1d):
-        return op.kernel <= IN_PLACE_KERNEL and op.dilation == 1
+        shift = modality_bytes(source) - modality_bytes(shape) if shape.modalities > 1 else 0
+        return op.kernel <= IN_PLACE_KERNEL and op.dilation == 1 and shift % shape.channels == 0
     return isinstance(op, Add | AvgPool1d | MaxPool1d | GlobalAvgPool)
 
 
@@ -173,10 +199,10 @@ def _buffers(graph: Graph, way: Mapping[int, int]) -> _Buffers:
 
     for index in range(1, count):
         node = nodes[index]
-        op, source, size, shared = node.op, nodes[node.inputs[0]].shape, align(node.shape.elements), 0
+        op, source, size, shared = node.op, nodes[node.inputs[0]].shape, align(values_bytes(node.shape)), 0
         dying = [read for read in node.inputs if last_read[read] == index and tensors[read] != ABSENT]
         if index < count - 1:
-            taken = way.get(index, min(dying)) if dying and writes_in_place(op) else ABSENT
+            taken = way.get(index, min(dying)) if dying and writes_in_place(op, source, node.shape) else ABSENT
             if taken != ABSENT:
                 made.taken[index] = dying
                 tensors[index] = tensors[taken]

@@ -1,7 +1,7 @@
 """`Student`: the trainable module of a `Graph`, and `fold`, which removes its batch norms. torch; no files.
 
-Convolutions run as 2-D convolutions of height 1 in channels-last memory: on one CPU thread a training step of a
-depthwise-separable network takes half the time it takes with `Conv1d`.
+Tensors are (B, C, M, L): M modalities, 1 but between `Split` and `Join`. Convolutions run as 2-D convolutions of height 1 in channels-last
+memory: on one CPU thread a training step of a depthwise-separable network takes half the time it takes with `Conv1d`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hwnas.errors import GraphError
-from hwnas.graph import OP_NAMES, Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, Input, Node, same_padding
+from hwnas.graph import (
+    GATES,
+    Add,
+    AvgPool1d,
+    Concat,
+    Conv1d,
+    Dense,
+    DepthwiseConv1d,
+    GlobalAvgPool,
+    Graph,
+    Join,
+    Lstm,
+    MaxPool1d,
+    Node,
+    Op,
+    Split,
+    same_padding,
+)
 
 Float32 = NDArray[np.float32]
 
@@ -24,8 +41,9 @@ class FoldedNode(NamedTuple):
     """A node after batch-norm folding.
 
     Attributes:
-        weight: Conv1d (out, in, k), DepthwiseConv1d (out, 1, k), Dense (units, in).
-        bias: (out,).
+        weight: Conv1d (out, in, k), DepthwiseConv1d (out, 1, k), Dense (units, in), Lstm (4 * units, in + units): input columns first,
+            rows of gate i, then f, g, o.
+        bias: one a row of `weight`.
     """
 
     weight: Float32
@@ -33,7 +51,7 @@ class FoldedNode(NamedTuple):
 
 
 class ConvUnit(nn.Module):
-    """Convolution without bias, batch norm, optional ReLU: (B, C, 1, L) -> (B, C', 1, ceil(L / stride))."""
+    """Convolution without bias, batch norm, optional ReLU: (B, C, M, L) -> (B, C', M, ceil(L / stride)), each modality alike."""
 
     def __init__(self, node: Node, in_channels: int, in_length: int) -> None:
         super().__init__()
@@ -69,9 +87,6 @@ class Student(nn.Module):
     """The trainable form of `graph`; `self.nodes["3"]` holds the parameters of node 3.
 
     Weights are drawn from `generator` alone (seed 0 where none is given), never from torch's global stream.
-
-    Raises:
-        GraphError: an operator that has no trainable form.
     """
 
     def __init__(self, graph: Graph, generator: torch.Generator | None = None) -> None:
@@ -84,8 +99,8 @@ class Student(nn.Module):
                 modules[str(index)] = ConvUnit(node, source.channels, source.length)
             elif isinstance(node.op, Dense):
                 modules[str(index)] = nn.Linear(graph.in_shape(node).channels, node.op.units, device="meta")
-            elif not isinstance(node.op, Input | Add | GlobalAvgPool):
-                raise GraphError(f"node {index} ({OP_NAMES[type(node.op)]}) has no trainable form; it can be costed and run in C only")
+            elif isinstance(node.op, Lstm):
+                modules[str(index)] = nn.LSTM(graph.in_shape(node).channels, node.op.units, batch_first=True, device="meta")
         self.nodes = nn.ModuleDict(modules)
         # Made without values, so that torch's global random stream is left alone.
         self.to_empty(device="cpu")
@@ -93,7 +108,7 @@ class Student(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, K) of windows (B, C, T), and every node's output by node index, (B, C, L).
+        """Logits (B, K) of windows (B, C, T), and every node's output by node index, (B, C, L) or (B, C, M, L) of M > 1 modalities.
 
         Raises:
             GraphError: windows of another shape than the graph's input.
@@ -103,21 +118,49 @@ class Student(nn.Module):
             raise GraphError(f"the student reads windows of {channels} channels x {length} samples, got shape {tuple(x.shape)}")
         tensors = [x.unsqueeze(2).contiguous(memory_format=torch.channels_last)]
         for index, node in enumerate(self.graph.nodes[1:], start=1):
-            first = tensors[node.inputs[0]]
-            if isinstance(node.op, Add):
-                out = first + tensors[node.inputs[1]]
-            elif isinstance(node.op, GlobalAvgPool):
-                out = first.mean(3, keepdim=True)
-            elif isinstance(node.op, Dense):
-                out = self.nodes[str(index)](first.flatten(1))[:, :, None, None]
+            sources = [tensors[i] for i in node.inputs]
+            if str(index) in self.nodes:
+                tensors.append(_trained(node.op, self.nodes[str(index)], sources[0]))
             else:
-                out = self.nodes[str(index)](first)
-            tensors.append(out)
-        return tensors[-1].flatten(1), {str(i): t.squeeze(2) for i, t in enumerate(tensors) if i}
+                tensors.append(_plain(node.op, *sources))
+        taps = {str(i): t if self.graph.nodes[i].shape.modalities > 1 else t.squeeze(2) for i, t in enumerate(tensors) if i}
+        return tensors[-1].flatten(1), taps
+
+
+def _trained(op: Op, module: nn.Module, x: Tensor) -> Tensor:
+    """Output (B, C', M, L') of an operator with parameters."""
+    if isinstance(op, Lstm):
+        hidden: Tensor = module(x.squeeze(2).transpose(1, 2))[0]
+        return (hidden[:, -1:] if op.last else hidden).transpose(1, 2).unsqueeze(2)
+    out: Tensor = module(x.flatten(1))[:, :, None, None] if isinstance(op, Dense) else module(x)
+    return out
+
+
+def _plain(op: Op, x: Tensor, *others: Tensor) -> Tensor:
+    """Output (B, C', M', L') of an operator without parameters."""
+    if isinstance(op, Add):
+        return x + others[0]
+    if isinstance(op, Concat):
+        return torch.cat([x, *others], dim=1)
+    if isinstance(op, AvgPool1d):
+        return F.avg_pool2d(x, (1, op.kernel), (1, op.stride))
+    if isinstance(op, MaxPool1d):
+        return F.max_pool2d(x, (1, op.kernel), (1, op.stride))
+    if isinstance(op, GlobalAvgPool):
+        return x.mean(3, keepdim=True)
+    if isinstance(op, Split):
+        return x.transpose(1, 2)
+    if isinstance(op, Join):
+        return x.transpose(1, 2).flatten(1, 2).unsqueeze(2)
+    raise GraphError(f"{op} has no trainable form")
 
 
 def initialise(student: Student, generator: torch.Generator) -> None:
-    """Draw every weight anew: He normal (fan out) for convolutions, N(0, 0.01) for dense layers; batch norms to identity."""
+    """Draw every weight anew: He normal (fan out) for convolutions, N(0, 0.01) for dense layers; batch norms to identity.
+
+    LSTMs, a gate at a time: Glorot uniform input weights (Glorot & Bengio 2010), orthogonal recurrent ones (Saxe et al. 2014), biases zero
+    but 1 for the forget gate (Jozefowicz et al. 2015).
+    """
     for module in student.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.out_channels // module.groups * module.kernel_size[1]
@@ -125,8 +168,21 @@ def initialise(student: Student, generator: torch.Generator) -> None:
         elif isinstance(module, nn.Linear):
             _draw(module.weight, 0.01, generator)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LSTM):
+            _initialise_lstm(module, generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
+
+
+def _initialise_lstm(module: nn.LSTM, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for columns in module.get_parameter("weight_ih_l0").chunk(GATES):
+            nn.init.xavier_uniform_(columns, generator=generator)
+        for columns in module.get_parameter("weight_hh_l0").chunk(GATES):
+            nn.init.orthogonal_(columns, generator=generator)
+        nn.init.zeros_(module.get_parameter("bias_ih_l0"))
+        nn.init.zeros_(module.get_parameter("bias_hh_l0"))
+        module.get_parameter("bias_ih_l0").chunk(GATES)[1].fill_(1.0)
 
 
 def _draw(weight: Tensor, std: float, generator: torch.Generator) -> None:
@@ -147,6 +203,12 @@ def fold(student: Student) -> dict[int, FoldedNode]:
             folded[int(name)] = FoldedNode(weight.astype(np.float32), (beta - mean * gain).astype(np.float32))
         elif isinstance(module, nn.Linear):
             folded[int(name)] = FoldedNode(_float64(module.weight).astype(np.float32), _float64(module.bias).astype(np.float32))
+        elif isinstance(module, nn.LSTM):
+            weight = np.concatenate(
+                [_float64(module.get_parameter("weight_ih_l0")), _float64(module.get_parameter("weight_hh_l0"))], axis=1
+            )
+            bias = _float64(module.get_parameter("bias_ih_l0")) + _float64(module.get_parameter("bias_hh_l0"))
+            folded[int(name)] = FoldedNode(weight.astype(np.float32), bias.astype(np.float32))
     return folded
 
 

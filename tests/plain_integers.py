@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from functools import cache
 
-from hwnas.graph import Add, AvgPool1d, Concat, Conv1d, DepthwiseConv1d, GlobalAvgPool, Lstm, MaxPool1d
+from hwnas.graph import Add, AvgPool1d, Concat, Conv1d, DepthwiseConv1d, GlobalAvgPool, Join, Lstm, MaxPool1d, Split
 from hwnas.quantize.qgraph import QuantGraph, QuantLstm
 
 
@@ -19,7 +19,19 @@ def _scaled(acc: int, multiplier: int, zero: int) -> int:
 
 
 def node_output(q: QuantGraph, index: int, *inputs: list[list[int]]) -> list[list[int]]:
-    """Node `index` on one window, lists (L, C)."""
+    """Node `index` on one window, lists (M * L, C)."""
+    node, x = q.graph.nodes[index], inputs[0]
+    length, modalities = q.graph.in_shape(node).length, q.graph.in_shape(node).modalities
+    if isinstance(node.op, Split):
+        return [[row[channel]] for channel in range(len(x[0])) for row in x]
+    if isinstance(node.op, Join):
+        return [[value for m in range(modalities) for value in x[m * length + t]] for t in range(length)]
+    spans = [slice(m * length, (m + 1) * length) for m in range(modalities)]
+    return [row for span in spans for row in _modality_output(q, index, *(source[span] for source in inputs))]
+
+
+def _modality_output(q: QuantGraph, index: int, *inputs: list[list[int]]) -> list[list[int]]:
+    """Node `index` on one modality, lists (L, C)."""
     node, zero = q.graph.nodes[index], q.quants[index].zero_point
     op = node.op
     centred = [[[v - q.quants[i].zero_point for v in row] for row in x] for i, x in zip(node.inputs, inputs, strict=True)]

@@ -15,9 +15,11 @@ from hwnas.graph import (
     Graph,
     GraphBuilder,
     Input,
+    Join,
     Lstm,
     MaxPool1d,
     Op,
+    Split,
 )
 
 
@@ -45,6 +47,38 @@ def random_operator(rng: np.random.Generator) -> Graph:
         "lstm": Lstm(outputs, bool(rng.random() < 0.3)),
     }
     builder.add(ops[str(kind)], x)
+    return builder.build()
+
+
+def random_modalities(rng: np.random.Generator, *, longest: int = 400) -> Graph:
+    """Channels apart, shared convolution blocks on each, joined and mixed; then an LSTM or a pool, and a head."""
+    builder = GraphBuilder()
+    x = builder.add(Input(int(rng.integers(2, 7)), int(rng.integers(1, longest))))
+    x = builder.add(Split(), x)
+    if rng.random() < 0.9:
+        x = builder.add(Conv1d(int(rng.integers(1, 13)), int(rng.integers(1, 10)), int(rng.integers(1, 4))), x)
+    for _ in range(int(rng.integers(0, 5))):
+        channels, length, _ = builder.shape(x)
+        relu, dilation = bool(rng.random() < 0.6), int(rng.integers(1, 4))
+        kind = rng.choice(["residual", "conv", "depthwise", "pool", "twice"])
+        if kind == "residual":
+            y = builder.add(Conv1d(channels, int(rng.integers(2, 6)), relu=False, dilation=dilation), x)
+            x = builder.add(Add(), *((x, y) if relu else (y, x)))
+        elif kind == "conv":
+            x = builder.add(Conv1d(int(rng.integers(1, 17)), int(rng.integers(1, 8)), int(rng.integers(1, 4)), relu, dilation), x)
+        elif kind == "depthwise":
+            x = builder.add(DepthwiseConv1d(int(rng.integers(1, 12)), int(rng.integers(1, 4)), relu, dilation), x)
+        elif kind == "pool":
+            pool = AvgPool1d if relu else MaxPool1d
+            x = builder.add(pool(min(length, int(rng.integers(1, 5))), int(rng.integers(1, 4))), x)
+        else:
+            x = builder.add(Add(), x, x)
+    x = builder.add(Join(), x)
+    if rng.random() < 0.7:
+        x = builder.add(Conv1d(int(rng.integers(1, 20)), int(rng.choice([1, 3]))), x)
+    if rng.random() < 0.2 and builder.shape(x).length <= 60:
+        x = builder.add(Lstm(int(rng.integers(2, 13)), last=True), x)
+    builder.add(Dense(int(rng.integers(2, 7))), builder.add(GlobalAvgPool(), x))
     return builder.build()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -17,8 +19,12 @@ from hwnas.graph import (
     Graph,
     GraphBuilder,
     Input,
+    Join,
     Lstm,
     MaxPool1d,
+    Split,
+    same_length,
+    same_padding,
 )
 from hwnas.quantize.arbitrary import labels_of, quants_of, weight_shape
 from hwnas.quantize.ptq import quantize
@@ -37,36 +43,52 @@ def random_graph(
     pools: bool = False,
     dilation: bool = False,
     lstm: bool = False,
+    modalities: bool = False,
 ) -> Graph:
     """Stem, inverted residual blocks (odd lengths, all strides and kernels, ReLU or not), pool, head; at most `channels` wide.
 
     With `concat` and `pools` some blocks end in two joined branches or a pooling window, with `dilation` some kernels are dilated, with
-    `lstm` an LSTM stands before the head, at times instead of the pool over time.
+    `lstm` an LSTM stands before the head, at times instead of the pool over time; with `modalities` the input's channels are split, and
+    joined again before one of the blocks or after the last (two joined branches come after that only).
     """
 
     def spread() -> int:
         return int(rng.integers(1, 5)) if dilation else 1
 
+    def add(op: Conv1d | DepthwiseConv1d, source: int) -> int:
+        shape = builder.shape(source)
+        left = same_padding(shape.length, op.kernel, op.stride, op.dilation).left
+        starts = range(-left, same_length(shape.length, op.stride) * op.stride - left, op.stride)
+        reads = any(0 <= start + tap * op.dilation < shape.length for start in starts for tap in range(op.kernel))
+        return builder.add(op if reads else replace(op, dilation=1), source)  # taps in the padding only would make a constant student
+
     builder = GraphBuilder()
     samples = length if length is not None else int(rng.integers(1, 40))
-    x = builder.add(Input(int(rng.integers(1, 4)), samples))
-    x = builder.add(Conv1d(int(rng.integers(1, channels)), int(rng.integers(1, 8)), int(rng.integers(1, 4)), dilation=spread()), x)
-    for _ in range(blocks):
+    x = builder.add(Input(int(rng.integers(2 if modalities else 1, 4)), samples))
+    join_at = int(rng.integers(0, blocks + 1)) if modalities else -1
+    if modalities:
+        x = builder.add(Split(), x)
+    x = add(Conv1d(int(rng.integers(1, channels)), int(rng.integers(1, 8)), int(rng.integers(1, 4)), dilation=spread()), x)
+    for block in range(blocks):
+        if block == join_at:
+            x = builder.add(Join(), x)
         source, stride = x, int(rng.integers(1, 4)) if rng.random() < 0.5 else 1
         x = builder.add(Conv1d(int(rng.integers(1, 2 * channels)), relu=bool(rng.random() < 0.8)), x)
-        x = builder.add(DepthwiseConv1d(int(rng.integers(1, 10)), stride, relu=bool(rng.random() < 0.8), dilation=spread()), x)
+        x = add(DepthwiseConv1d(int(rng.integers(1, 10)), stride, relu=bool(rng.random() < 0.8), dilation=spread()), x)
         keep = residuals and stride == 1 and rng.random() < 0.7
         wide = builder.shape(source).channels if keep else int(rng.integers(1, channels))
-        x = builder.add(Conv1d(wide, int(rng.integers(1, 4)), relu=bool(rng.random() < 0.2), dilation=spread()), x)
+        x = add(Conv1d(wide, int(rng.integers(1, 4)), relu=bool(rng.random() < 0.2), dilation=spread()), x)
         if keep:
             x = builder.add(Add(), source, x)
-        if concat and rng.random() < 0.7:
+        if concat and block >= join_at and rng.random() < 0.7:
             stride = int(rng.integers(1, 3))
             first = builder.add(Conv1d(int(rng.integers(1, channels)), int(rng.integers(1, 4)), stride), x)
             x = builder.add(Concat(), first, builder.add(DepthwiseConv1d(3, stride, relu=False), x))
         if pools and rng.random() < 0.7:
             kernel = int(rng.integers(1, min(builder.shape(x).length, 4) + 1))
             x = builder.add((AvgPool1d if rng.random() < 0.5 else MaxPool1d)(kernel, int(rng.integers(1, 4))), x)
+    if join_at == blocks:
+        x = builder.add(Join(), x)
     last = lstm and bool(rng.random() < 0.5)
     if lstm:
         x = builder.add(Lstm(int(rng.integers(1, channels)), last), x)
@@ -101,18 +123,25 @@ def random_integers(graph: Graph, rng: np.random.Generator) -> QuantGraph:
 
 
 def warmed_student(graph: Graph, seed: int) -> Student:
-    """A student with random weights, biases and batch-norm statistics of its own activations."""
+    """A student with random weights, biases and batch-norm statistics of its own activations, few of which die."""
     generator = torch.Generator().manual_seed(seed)
     student = Student(graph, generator)
     with torch.no_grad():
         for module in student.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.weight.uniform_(0.5, 1.5, generator=generator)
-                module.bias.normal_(0, 0.3, generator=generator)
+                module.bias.normal_(0.5, 0.3, generator=generator)
                 module.momentum = None
             elif isinstance(module, torch.nn.Linear):
                 module.weight.normal_(0, 0.5, generator=generator)
+            elif isinstance(module, torch.nn.LSTM):
+                for name, parameter in module.named_parameters():
+                    spread = 0.5 if name.startswith("bias") else 1.0 / parameter.shape[1] ** 0.5
+                    parameter.normal_(0, spread, generator=generator)
         student(torch.from_numpy(random_windows(graph, 32, seed + 1)))
+        for name, statistics in student.named_buffers():
+            if name.endswith("running_var"):
+                statistics.clamp_(min=0.01)  # channels that those windows left still
     return student.eval()
 
 

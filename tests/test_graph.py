@@ -22,10 +22,12 @@ from hwnas.graph import (
     Graph,
     GraphBuilder,
     Input,
+    Join,
     Lstm,
     MaxPool1d,
     Op,
     Shape,
+    Split,
     same_length,
     same_padding,
 )
@@ -33,10 +35,16 @@ from hwnas.graph import (
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """Small students: convolutions, residual sums, a head."""
+    """Small students: at times shared convolutions on each channel first; convolutions, residual sums, a head."""
     size = st.integers(1, 9)
     builder = GraphBuilder()
     last = builder.add(Input(draw(st.integers(1, 3)), draw(st.integers(1, 60))))
+    if builder.shape(last).channels > 1 and draw(st.booleans()):
+        last = builder.add(Split(), last)
+        for _ in range(draw(st.integers(0, 2))):
+            conv = builder.add(Conv1d(draw(size), draw(size), draw(st.integers(1, 4)), dilation=draw(st.integers(1, 3))), last)
+            last = builder.add(Add(), conv, builder.add(DepthwiseConv1d(draw(size)), conv))
+        last = builder.add(Join(), builder.add(AvgPool1d(1, draw(size)), last))
     for kind in draw(st.lists(st.sampled_from(["conv", "depthwise", "residual", "concat", "pool", "lstm"]), max_size=6)):
         if kind == "conv":
             last = builder.add(Conv1d(draw(size), draw(size), draw(st.integers(1, 4)), draw(st.booleans()), draw(st.integers(1, 3))), last)
@@ -73,7 +81,7 @@ def slow_counts(graph: Graph) -> tuple[int, int]:
             weights = np.ones((4 * op.units, 1, source.channels + op.units))
         else:
             continue
-        steps = graph.in_shape(node).length if isinstance(op, Lstm) else node.shape.length
+        steps = graph.in_shape(node).length if isinstance(op, Lstm) else node.shape.length * node.shape.modalities
         macs += sum(int(weights.size) for _ in range(steps))
         parameters += int(weights.size) + weights.shape[0]
     return macs, parameters
@@ -214,6 +222,51 @@ def test_pooling_windows_lie_inside_the_signal(kernel: int, stride: int, length:
     source = builder.add(Input(2, 50))
     for pool in (AvgPool1d, MaxPool1d):
         assert builder.shape(builder.add(pool(kernel, stride), source)) == Shape(2, length)
+
+
+def test_modalities_by_hand() -> None:
+    builder = GraphBuilder()
+    x = builder.add(Split(), builder.add(Input(3, 21)))
+    assert builder.shape(x) == Shape(1, 21, 3)
+    x = builder.add(Conv1d(4, 5, 2), x)
+    assert builder.shape(x) == Shape(4, 11, 3) and (builder.shape(x).rows, builder.shape(x).elements) == (33, 132)
+    x = builder.add(MaxPool1d(2, 2), builder.add(Add(), x, builder.add(DepthwiseConv1d(3), x)))
+    assert builder.shape(x) == Shape(4, 5, 3)
+    builder.add(Join(), x)
+    graph = builder.build()
+    assert graph.output_shape == Shape(12, 5)
+    # Weights are shared, positions are not.
+    assert graph.parameters == (4 * 5 + 4) + (4 * 3 + 4)
+    assert graph.macs == 3 * 11 * (4 * 5) + 3 * 11 * (4 * 3)
+    assert Graph.from_json(graph.to_json()) == graph
+
+
+@pytest.mark.parametrize(
+    ("op", "message"),
+    [
+        (GlobalAvgPool(), "reads 3 modalities; join them first"),
+        (Dense(2), "reads 3 modalities"),
+        (Lstm(4), "reads 3 modalities"),
+        (Concat(), "reads 3 modalities"),
+        (Split(), "reads 3 modalities"),
+    ],
+)
+def test_what_mixes_modalities_needs_them_joined(op: Op, message: str) -> None:
+    builder = GraphBuilder()
+    x = builder.add(Split(), builder.add(Input(3, 8)))
+    with pytest.raises(GraphError, match=message):
+        builder.add(op, *[x] * (2 if isinstance(op, Concat) else 1))
+    with pytest.raises(GraphError, match="output of a graph is of one modality"):
+        builder.build()
+
+
+def test_one_signal_has_nothing_to_split_or_join() -> None:
+    builder = GraphBuilder()
+    x = builder.add(Input(1, 8))
+    with pytest.raises(GraphError, match="splits 1 channel"):
+        builder.add(Split(), x)
+    with pytest.raises(GraphError, match="joins 1 modality"):
+        builder.add(Join(), x)
 
 
 def test_a_graph_begins_with_its_only_input() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hwnas.distill import LossSettings
 from hwnas.errors import ConfigError, TrainingError
 from hwnas.teachers.cache import predict
-from hwnas.train import FULL, RECIPES, SHORT, TEACHER, Recipe, Targets, fit, seeded
+from hwnas.train import FULL, QAT, RECIPES, SHORT, TEACHER, Recipe, Targets, fit, seeded
 from hwnas.train.loop import _order
 
 RECIPE = Recipe(name="test", epochs=4, batch_size=16, learning_rate=0.02, augment=0.5, average=0.9, balance=0.5)
@@ -216,11 +216,17 @@ def test_augmentation_with_cached_outputs_is_refused() -> None:
 
 
 def test_recipes_are_plain_values() -> None:
-    for recipe in (TEACHER, SHORT, FULL):
+    for recipe in (TEACHER, SHORT, FULL, QAT):
         values = json.loads(json.dumps(recipe.to_dict()))
         loss = LossSettings(**values.pop("loss"))
         assert Recipe(**values, loss=loss) == recipe
     assert SHORT.at_temperature(5.0).loss.temperature == 5.0 and SHORT.at_temperature(5.0).epochs == SHORT.epochs
+
+
+def test_integers_are_trained_gently_and_on_the_lessons_of_the_full_distillation() -> None:
+    assert QAT.loss == FULL.loss and QAT.augment == 0.0
+    assert QAT.learning_rate < FULL.learning_rate / 5 and QAT.steps(10_000)[1] < FULL.steps(10_000)[1] / 5
+    assert QAT.weight_decay == 0.0, "decay would pull integers off their scale"
 
 
 @pytest.mark.parametrize("samples", [500, 1000, 3000])

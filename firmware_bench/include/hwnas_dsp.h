@@ -8,6 +8,13 @@
 /* Rarely run: kept small and out of the loops' registers. */
 #define HWNAS_COLD static __attribute__((noinline, cold, unused))
 
+/* Unrolled, the loop that follows is larger and no faster. */
+#if defined(__clang__)
+#define HWNAS_ROLLED _Pragma("clang loop unroll(disable) vectorize(disable)")
+#else
+#define HWNAS_ROLLED
+#endif
+
 /* A function of assembly alone. Compilers must not reason from its empty body about arguments and registers. */
 #if defined(__clang__)
 #define HWNAS_ASSEMBLY static __attribute__((naked, noinline))

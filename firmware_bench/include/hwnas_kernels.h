@@ -59,6 +59,11 @@ typedef struct {
     int32_t length, channels, bias, multiplier, out_zero_point;
 } hwnas_pool_params;
 
+/* `rows` x `columns` blocks -> `columns` x `rows`; a row of the input is `in_pitch_bytes` long, one of the output `out_pitch_bytes`. */
+typedef struct {
+    int32_t rows, columns, block_bytes, in_pitch_bytes, out_pitch_bytes;
+} hwnas_transpose_params;
+
 typedef void hwnas_kernel(const void *params, const int8_t *in, int8_t *out, void *aux);
 
 /* Weights of one byte (int8) or expanded to two (int16): the same results. */
@@ -75,6 +80,7 @@ hwnas_kernel hwnas_concat;
 hwnas_kernel hwnas_avg_pool1d;
 hwnas_kernel hwnas_max_pool1d;
 hwnas_kernel hwnas_global_avg_pool;
+hwnas_kernel hwnas_transpose;
 
 /* Where a tensor lives: a byte offset, a multiple of 4, plus the buffer it counts from in the two low bits. */
 enum { HWNAS_ARENA = 0, HWNAS_INPUT = 1, HWNAS_OUTPUT = 2 };

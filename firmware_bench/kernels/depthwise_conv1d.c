@@ -13,13 +13,6 @@
 
 enum { DELAY = 4 };
 
-/* Unrolled, the loops are larger and no faster. */
-#if defined(__clang__)
-#define ROLLED _Pragma("clang loop unroll(disable)")
-#else
-#define ROLLED
-#endif
-
 /* The last `DELAY` outputs of a channel, the oldest in the low byte, and where that one goes. */
 typedef struct {
     uint32_t pending;
@@ -45,12 +38,12 @@ static __attribute__((noinline)) void inner(const uint32_t *w, const hwnas_conv_
     late_outputs late = *outputs;
     int32_t channels = p->in_channels, row = p->dilation * channels, step = p->stride * channels;
     int32_t pairs = (p->kernel + 1) >> 1, multiplier = (int32_t)w[1], zero_point = p->out_zero_point;
-    ROLLED
+    HWNAS_ROLLED
     for (; count > 0; count--, in += step) {
         const uint32_t *taps = w + 2;
         const int8_t *sample = in;
         int32_t acc = (int32_t)w[0], left = pairs;
-        ROLLED
+        HWNAS_ROLLED
         do {
             int32_t first = sample[0], second = sample[row];
             acc = hwnas_dual_mac(hwnas_halves(first, second), *taps++, acc);
@@ -65,7 +58,7 @@ static __attribute__((noinline)) void inner(const uint32_t *w, const hwnas_conv_
 static __attribute__((noinline)) int32_t edge(const uint32_t *w, const hwnas_conv_params *p, const int8_t *in, int32_t start)
 {
     int32_t acc = (int32_t)w[0];
-    ROLLED
+    HWNAS_ROLLED
     for (int32_t i = 0, t = start; i < p->kernel; i++, t += p->dilation) {
         int32_t sample = t >= 0 && t < p->in_length ? in[t * p->in_channels] : p->in_zero_point;
         acc = hwnas_mac_low((uint32_t)sample, w[2 + (i >> 1)] >> ((i & 1) << 4), acc);

@@ -107,7 +107,9 @@ def search(
     profile: Annotated[str | None, typer.Option(help="Hardware profile; see `hwnas profiles`.")] = None,
     task: Annotated[str | None, typer.Option(help="What to learn; see `hwnas tasks`.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of recordings; without it, the signal generator.")] = None,
-    space_name: Annotated[str | None, typer.Option("--space", help="Search space, a name or a YAML file; see `hwnas spaces`.")] = None,
+    spaces: Annotated[
+        list[str] | None, typer.Option("--space", help="Search space, a name or a YAML file; give several to search them as one.")
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="Teacher: resnet18_1d (default) or resnet34_1d.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates to score, rejected ones not counted; default 24.")] = None,
     students: Annotated[int | None, typer.Option(min=1, help="Students to distil fully, at most; default 8.")] = None,
@@ -149,7 +151,7 @@ def search(
         "profile": profile,
         "task": task,
         "data": str(data) if data else None,
-        "space": space_name,
+        "spaces": spaces or None,
         "teacher": teacher,
         "trials": trials,
         "students": students,
@@ -174,10 +176,11 @@ def search(
     if as_json:
         _emit(front)
     elif not quiet:
-        from hwnas.report import terminal_table
+        from hwnas.report import terminal_families, terminal_table
 
         console = Console(width=None if sys.stdout.isatty() else 160)
         console.print(terminal_table(front))
+        console.print(terminal_families(front))
         console.print(f"report: {root / 'report.html'}", highlight=False)
 
 
@@ -185,7 +188,7 @@ def search(
 def evaluate(
     student: Annotated[Path, typer.Argument(help="Folder of an exported student (runs/NAME/students/ID).")],
     data: Annotated[Path | None, typer.Option(help="Folder of recordings; without it, the signal generator.")] = None,
-    runtime: Annotated[str, typer.Option(help="reference, tflite, onnx or emulator.")] = "reference",
+    runtime: Annotated[str, typer.Option(help="reference, tflite, tflite-xnnpack, onnx, emulator or float.")] = "reference",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the signal generator.")] = 1_000_003,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -203,10 +206,41 @@ def evaluate(
     if seen := result["subjects_seen_in_training"]:
         table.caption = f"{seen} of the {result['subjects']} subjects were trained or chosen on: this says little about others"
     table.add_column("metric")
-    table.add_column(f"int8, {runtime}", justify="right")
+    table.add_column(f"{result['weights']}, {runtime}", justify="right")
     for name, value in result["metrics"].items():
         table.add_row(name, f"{value:.4f}")
     Console().print(table)
+
+
+@app.command()
+def export(
+    student: Annotated[Path, typer.Argument(help="Folder of a finished student (runs/NAME/students/ID).")],
+    formats: Annotated[list[str], typer.Option("--format", help="tflite, onnx, c, coreml or float; give it again for several.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: export/ in the student's folder.")] = None,
+    profile_name: Annotated[
+        str | None, typer.Option("--profile", help="Place the C anew for this hardware profile; default: as the student was placed.")
+    ] = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test/--no-self-test", help="C: with windows and the outputs that the target must give.")
+    ] = True,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a finished student again in other formats, each verified."""
+    from hwnas.cli.exports import export_tables
+    from hwnas.pipeline.exporting import export_student
+
+    with _progress(quiet or as_json) as progress:
+        result = export_student(student, formats, out, profile=profile_name, self_test=self_test, progress=progress)
+    if as_json:
+        _emit(result)
+    elif not quiet:
+        Console().print(*export_tables(result), sep="\n\n")
+        said = result["verified_on"]
+        Console().print(
+            f"verified on {said['windows']} {said['source']} windows ({said['name']}); written to {result['out']}", highlight=False
+        )
 
 
 @app.command()
@@ -249,16 +283,30 @@ def list_profiles(
 
 
 @app.command("spaces")
-def list_spaces(as_json: Json = False, debug: Debug = False) -> None:
-    """List the search spaces."""
-    found = {name: space.read(name) for name in space.names()}
-    if as_json:
-        _emit({name: {"size": s.size, "choices": s.choices} for name, s in found.items()})
+def list_spaces(
+    name: Annotated[str | None, typer.Argument(help="Show this one in full; a name or a YAML file.")] = None,
+    profile_name: Annotated[str, typer.Option("--profile", help="Whose budgets random candidates meet.")] = "cortex-m4-192k",
+    task: Annotated[str, typer.Option(help="Whose windows and labels candidates have.")] = "rhythm",
+    window_s: Annotated[float | None, typer.Option(help="Window length in seconds; default: the task's.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the search spaces, or show one with its choices and what random candidates of it are like."""
+    from hwnas.cli.spaces import one_space, space_list
+    from hwnas.pipeline.space_report import describe
+
+    if name is not None:
+        report = describe(name, profile_name, task, window_s)
+        if as_json:
+            _emit(report.as_dict())
+        else:
+            Console().print(*one_space(report), sep="\n\n")
         return
-    table = plain_table("space", "family", "architectures", "description")
-    for name, s in found.items():
-        table.add_row(name, s.family, f"{s.size:.2e}", s.description)
-    Console().print(table)
+    found = {each: space.read(each) for each in space.names()}
+    if as_json:
+        _emit({each: {"size": s.size, "choices": s.choices} for each, s in found.items()})
+    else:
+        Console().print(space_list(found))
 
 
 @app.command("tasks")

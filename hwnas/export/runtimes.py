@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -15,33 +15,37 @@ from ai_edge_litert import interpreter as litert
 from tflite_runtime.interpreter import Interpreter, OpResolverType
 
 from hwnas.errors import ExportError
-from hwnas.export.seal import check_seal
-from hwnas.quantize.qgraph import Int8
+from hwnas.export.seal import check_seal, check_student
+from hwnas.quantize.qgraph import Int8, QuantGraph
 
 BATCH_WINDOWS = 64
+ANY = -1  # the length of an axis that may have any
 
 
 class TfliteKernels(Enum):
-    """The kernels that a TFLite file may meet. They round differently."""
+    """The kernels that a TFLite file may meet. They round differently.
 
-    BUILTIN = "built-in kernels of tflite-runtime, its default for int8"
+    tflite-runtime's default delegate leaves int8 graphs to the built-in kernels.
+    """
+
+    BUILTIN = "built-in kernels of tflite-runtime, its default"
     REFERENCE = "reference kernels of tflite-runtime, which define the format"
     XNNPACK = "XNNPACK delegate, the default of ai-edge-litert"
 
 
-def run_tflite(path: Path, x: Int8, kernels: TfliteKernels = TfliteKernels.BUILTIN) -> Int8:
+def run_tflite(path: Path, x: Int8, kernels: TfliteKernels = TfliteKernels.BUILTIN, *, q: QuantGraph | None = None) -> Int8:
     """Outputs int8 (N, K) of the TFLite file `path` for windows int8 (N, T, C).
 
     Raises:
-        ExportError: the file is missing, was not written by hwnas or was changed since, or reads other windows.
+        ExportError: the file is missing, was not written by hwnas or was changed since, is not that of `q`, or reads other windows.
     """
-    session = TfliteSession(_sealed(path), str(path), kernels)
+    session = TfliteSession(_sealed(path, q), str(path), kernels)
     return _in_batches(x, lambda part: session.run(part[:, None]))
 
 
-def run_onnx(path: Path, x: Int8) -> Int8:
+def run_onnx(path: Path, x: Int8, *, q: QuantGraph | None = None) -> Int8:
     """Outputs int8 (N, K) of the ONNX file `path` for windows int8 (N, T, C); raises as `run_tflite`."""
-    session = OnnxSession(_sealed(path), str(path))
+    session = OnnxSession(_sealed(path, q), str(path))
     return _in_batches(x, lambda part: session.run(part.transpose(0, 2, 1)))
 
 
@@ -61,26 +65,37 @@ class TfliteSession:
             raise ExportError(f"the TFLite runtime cannot load {name}: {error}") from error
 
     def run(self, *inputs: Int8) -> Int8:
-        """The first output, its batch first, given int8 inputs of the file's shapes but for the batch."""
-        interpreter = self._interpreter
+        """The first output, its batch first, given int8 inputs of the file's shapes but for the batch.
+
+        A file that reads one window at a time (it has an LSTM) is run window by window.
+        """
         shapes = [x.shape for x in inputs]
-        details = interpreter.get_input_details()
+        details = self._interpreter.get_input_details()
         expected = [tuple(d["shape"][1:]) for d in details]
         if [s[1:] for s in shapes] != expected or any(x.dtype != np.int8 for x in inputs):
             got = [f"{x.dtype} {x.shape}" for x in inputs]
             raise ExportError(f"{self.name} reads int8 inputs of {expected} after the number of windows, got {got}")
         try:
-            if shapes != self._shapes:
-                for detail, shape in zip(details, shapes, strict=True):
-                    interpreter.resize_tensor_input(detail["index"], shape)
-                interpreter.allocate_tensors()
-                self._shapes = shapes
-            for detail, x in zip(details, inputs, strict=True):
-                interpreter.set_tensor(detail["index"], np.ascontiguousarray(x))
-            interpreter.invoke()
-            output: Int8 = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+            if all(d["shape_signature"][0] == ANY for d in details):
+                return self._invoke(details, inputs)
+            windows = [self._invoke(details, [x[i : i + 1] for x in inputs]) for i in range(len(inputs[0]))]
+            return np.concatenate(windows)
         except (ValueError, RuntimeError) as error:
             raise ExportError(f"the TFLite runtime cannot run {self.name}: {error}") from error
+
+    def _invoke(self, details: Sequence[Any], inputs: Sequence[Int8]) -> Int8:
+        """One call of the runtime, with no state left from the call before."""
+        interpreter, shapes = self._interpreter, [x.shape for x in inputs]
+        if shapes != self._shapes:
+            for detail, shape in zip(details, shapes, strict=True):
+                interpreter.resize_tensor_input(detail["index"], shape)
+            interpreter.allocate_tensors()
+            self._shapes = shapes
+        interpreter.reset_all_variables()
+        for detail, x in zip(details, inputs, strict=True):
+            interpreter.set_tensor(detail["index"], np.ascontiguousarray(x))
+        interpreter.invoke()
+        output: Int8 = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
         return output
 
 
@@ -140,12 +155,14 @@ class OnnxSession:
         return output
 
 
-def _sealed(path: Path) -> bytes:
+def _sealed(path: Path, q: QuantGraph | None) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ExportError(f"cannot read {path}: {error.strerror or error}; export the student again") from error
     check_seal(content, str(path))
+    if q is not None:
+        check_student(content, str(path), q)
     return content
 
 

@@ -9,74 +9,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Node, Shape
+from hwnas.families.head import add_head
+from hwnas.families.walk import Walk
+from hwnas.graph import Add, Conv1d, DepthwiseConv1d, Graph, GraphBuilder, Input, Node, Shape
 from hwnas.space import Candidate, SearchSpace
 
 
 def build(candidate: Candidate, window: Shape, outputs: int) -> Graph:
     """The network of `candidate` for windows of shape `window` (channels, length) with `outputs` logits."""
-    choices = candidate.values
     builder = GraphBuilder()
     x = builder.add(Input(window.channels, window.length))
-    x = builder.add(Conv1d(choices["stem_channels"], choices["stem_kernel"], choices["stem_stride"]), x)
-    for i in range(1, choices["blocks"] + 1):
-        b = f"block{i}_"
-        x = _block(builder, x, choices[b + "channels"], choices[b + "kernel"], choices[b + "stride"], choices[b + "expansion"])
-    return _head(builder, x, outputs)
-
-
-def reach(space: SearchSpace, window: Shape, outputs: int) -> Iterator[tuple[Node, Shape]]:
-    """Every operator of the space: the states (channels, length) that blocks can stand at, and what each choice adds there."""
-    states: set[Shape] = set()
-    for channels in space.stem.channels:
-        for kernel in space.stem.kernel:
-            for stride in space.stem.stride:
-                builder = GraphBuilder()
-                builder.add(Conv1d(channels, kernel, stride), builder.add(Input(window.channels, window.length)))
-                states.add(builder.shape(1))
-                yield from _operators(builder)
-    seen: set[Shape] = set()
-    for _ in range(max(space.blocks)):
-        following: set[Shape] = set()
-        for state in states - seen:
-            for builder in _all_blocks(space, state):
-                following.add(builder.shape(-1))
-                yield from _operators(builder)
-        seen |= states
-        states = following
-    for state in seen | states:
-        builder = GraphBuilder()
-        yield from _operators_of(_head(builder, builder.add(Input(state.channels, state.length)), outputs))
-
-
-def _block(builder: GraphBuilder, x: int, channels: int, kernel: int, stride: int, expansion: int) -> int:
-    source = builder.shape(x)
-    residual = stride == 1 and channels == source.channels
-    y = builder.add(Conv1d(source.channels * expansion), x) if expansion > 1 else x
-    y = builder.add(DepthwiseConv1d(kernel, stride), y)
-    y = builder.add(Conv1d(channels, relu=expansion == 1 and not residual), y)
-    return builder.add(Add(), x, y) if residual else y
-
-
-def _head(builder: GraphBuilder, x: int, outputs: int) -> Graph:
-    pooled = builder.add(GlobalAvgPool(), x) if builder.shape(x).length > 1 else x
-    builder.add(Dense(outputs), pooled)
+    x = _stem(builder, x, **candidate.group("stem"))
+    for i in range(1, candidate.values["blocks"] + 1):
+        x = _block(builder, x, **candidate.group(f"block{i}"))
+    add_head(builder, x, outputs)
     return builder.build()
 
 
-def _all_blocks(space: SearchSpace, state: Shape) -> Iterator[GraphBuilder]:
-    for channels in space.block.channels:
-        for kernel in space.block.kernel:
-            for stride in space.block.stride:
-                for expansion in space.block.expansion:
-                    builder = GraphBuilder()
-                    _block(builder, builder.add(Input(state.channels, state.length)), channels, kernel, stride, expansion)
-                    yield builder
+def reach(space: SearchSpace, window: Shape, outputs: int) -> Iterator[tuple[Node, Shape]]:
+    """Every operator of the space: the shapes that blocks can stand at, and what each choice adds there."""
+    walk = Walk()
+    shapes = walk.step([window], _stem, space.combinations("stem"))
+    shapes = walk.repeat(shapes, _block, space.combinations("block"), space.choices["blocks"])
+    walk.step(shapes, add_head, [{"outputs": outputs}])
+    return iter(walk)
 
 
-def _operators(builder: GraphBuilder) -> Iterator[tuple[Node, Shape]]:
-    return _operators_of(builder.build())
+def _stem(builder: GraphBuilder, x: int, channels: int, kernel: int, stride: int) -> int:
+    return builder.add(Conv1d(channels, kernel, stride), x)
 
 
-def _operators_of(graph: Graph) -> Iterator[tuple[Node, Shape]]:
-    return ((node, graph.in_shape(node)) for node in graph.nodes[1:])
+def _block(builder: GraphBuilder, x: int, channels: int, kernel: int, stride: int, expansion: int, dilation: int = 1) -> int:
+    source = builder.shape(x)
+    residual = stride == 1 and channels == source.channels
+    y = builder.add(Conv1d(source.channels * expansion), x) if expansion > 1 else x
+    y = builder.add(DepthwiseConv1d(kernel, stride, dilation=dilation), y)
+    y = builder.add(Conv1d(channels, relu=expansion == 1 and not residual), y)
+    return builder.add(Add(), x, y) if residual else y

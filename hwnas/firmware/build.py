@@ -51,7 +51,9 @@ FLAGS = (
 OWN_FLAGS: dict[Compiler, tuple[str, ...]] = {"zig": ("-fno-sanitize=all",), "gcc": ("-fno-tree-loop-distribute-patterns",)}
 OPTIMISATION = "-O2"
 # Core -> file -> what serves it better than -O2, as `benchmarks/kernel_flags.py` finds.
-KERNEL_FLAGS = {"cortex-m4": dict.fromkeys(("startup.c", "lstm_int8.c", "lstm_int16.c", "avg_pool1d.c", "max_pool1d.c"), "-Os")}
+KERNEL_FLAGS = {
+    "cortex-m4": dict.fromkeys(("startup.c", "lstm_int8.c", "lstm_int16.c", "avg_pool1d.c", "max_pool1d.c", "transpose.c"), "-Os")
+}
 HOST_FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
 
 

@@ -6,7 +6,7 @@ An operator is a call of a kernel's entry address; it ends where it returns to. 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -49,6 +49,18 @@ class OperatorRun:
     unaligned: int = 0
 
 
+def together(runs: Iterable[OperatorRun]) -> OperatorRun:
+    """What runs one after the other took."""
+    parts = tuple(runs)
+    return OperatorRun(
+        sum(run.cycles for run in parts),
+        max(run.stack_bytes for run in parts),
+        sum(run.flash_read_bytes for run in parts),
+        sum(run.fetch_lines for run in parts),
+        sum(run.unaligned for run in parts),
+    )
+
+
 @dataclass(frozen=True)
 class Call:
     """What one call took.
@@ -64,14 +76,7 @@ class Call:
     @property
     def total(self) -> OperatorRun:
         """Of frame and operators together."""
-        runs = [self.frame, *(run for _, run in self.operators)]
-        return OperatorRun(
-            sum(run.cycles for run in runs),
-            self.frame.stack_bytes,
-            sum(run.flash_read_bytes for run in runs),
-            sum(run.fetch_lines for run in runs),
-            sum(run.unaligned for run in runs),
-        )
+        return together([self.frame, *(run for _, run in self.operators)])
 
 
 @dataclass(eq=False, slots=True)

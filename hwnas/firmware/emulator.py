@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import numpy as np
 from hwnas.errors import FirmwareError
 from hwnas.firmware.build import build
 from hwnas.firmware.core import Core
-from hwnas.firmware.counting import Call, OperatorRun, Watch
+from hwnas.firmware.counting import Call, OperatorRun, Watch, together
 from hwnas.firmware.machine import CALL_LIMIT_S, Machine, read_elf
+from hwnas.graph import Graph
+from hwnas.hardware.ops import calls
 from hwnas.hardware.profile import Memory
 from hwnas.quantize.qgraph import Int8
 
@@ -26,7 +29,7 @@ class Measurement:
 
     Attributes:
         cycles: from leaving `hwnas_harness_wait` to being back in it, modelled.
-        per_operator: (kernel, run) of every operator, in order; what is missing to the totals is the frame around them.
+        per_operator: (kernel, run) of every call of a kernel, in order; what is missing to the totals is the frame around them.
         stack_bytes: high-water mark of the painted stack, start-up and main included.
         ram_bytes: .data, .bss (arena, input and output included) and stack.
         flash_bytes: code, constants and initial data.
@@ -45,6 +48,22 @@ class Measurement:
     fetch_lines: int
     unaligned: int
     output: Int8
+
+    def per_node(self, graph: Graph) -> list[tuple[str, OperatorRun]]:
+        """(kernel, run) of every node of the program's graph after the input, its modalities together.
+
+        Raises:
+            FirmwareError: the program is of another graph.
+        """
+        counts = [calls(node.op, graph.in_shape(node)) for node in graph.nodes[1:]]
+        if sum(counts) != len(self.per_operator):
+            raise FirmwareError(f"the program calls {len(self.per_operator)} kernels, graph {graph.hash} needs {sum(counts)}")
+        rest = iter(self.per_operator)
+        found = []
+        for count in counts:
+            rows = list(islice(rest, count))
+            found.append((rows[0][0], together(run for _, run in rows)))
+        return found
 
 
 def emulate(model_folder: Path, core: Core, memory: Memory) -> Emulator:

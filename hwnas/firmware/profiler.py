@@ -19,16 +19,16 @@ from hwnas.export import c, depthwise
 from hwnas.export.packing import PackedNode
 from hwnas.firmware.build import build, code_bytes, kernel_object
 from hwnas.firmware.core import Core
-from hwnas.firmware.counting import OperatorRun, Watch
+from hwnas.firmware.counting import OperatorRun, Watch, together
 from hwnas.firmware.emulator import Emulator
 from hwnas.firmware.machine import Machine, read_elf
-from hwnas.graph import Conv1d, Dense, GlobalAvgPool, Graph, GraphBuilder, Input, Node, Shape
+from hwnas.graph import Dense, GlobalAvgPool, Graph, GraphBuilder, Input, Shape
 from hwnas.hardware.deployment import uniform
-from hwnas.hardware.ops import Layout, OpKey, node_of
+from hwnas.hardware.ops import Layout, OpKey, calls, graph_of
 from hwnas.hardware.profile import Memory, Region
 from hwnas.hardware.table import Overheads
 from hwnas.hardware.weights import flash_bytes
-from hwnas.memory import align, scratch_bytes
+from hwnas.memory import align, modality_bytes, scratch_bytes, values_bytes
 from hwnas.quantize.arbitrary import arbitrary
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.resources import folder, write_bytes, write_text
@@ -57,7 +57,9 @@ class Profiler:
             self._code_bytes = _add_kernels(model, own, core, kernel_flags)
             build(model, elf, core, ROOM, keep=list(self._code_bytes), kernel_flags=kernel_flags)
             self._program = program = read_elf(elf, core)
-            self._whole = Emulator(elf, core).measure(np.zeros((self._graph.input_shape.length, self._graph.input_shape.channels), np.int8), Watch.READS)
+            self._whole = Emulator(elf, core).measure(
+                np.zeros((self._graph.input_shape.length, self._graph.input_shape.channels), np.int8), Watch.READS
+            )
         self._machine = Machine(program, core)
         self._machine.boot(program.address("hwnas_harness_wait"))
         code = -(-len(program.flash) // 4096) * 4096
@@ -70,30 +72,38 @@ class Profiler:
         Raises:
             FirmwareError: the shape is larger than the profiler's memory, its depthwise filter was not named, or the kernel faults.
         """
-        graph = graph_of(key, in_length)
-        sources = [graph.nodes[i].shape for i in graph.nodes[-1].inputs]
-        inputs = [np.zeros((s.length, s.channels), np.int8) for s in sources]
-        return self.run(_filled(graph), len(graph.nodes) - 1, inputs, key.weights)[1]
+        graph, index = graph_of(key, in_length)
+        sources = [graph.nodes[i].shape for i in graph.nodes[index].inputs]
+        inputs = [np.zeros((s.rows, s.channels), np.int8) for s in sources]
+        return self.run(_filled(graph), index, inputs, key.weights)[1]
 
     def kernel(self, key: OpKey) -> tuple[str, int]:
         """The function that computes `key`, and the bytes of code that it adds to a program, once."""
-        graph = graph_of(key, key.kernel)
-        name = self._known(c.packed_node(_filled(graph), len(graph.nodes) - 1, key.weights).kernel)
+        graph, index = graph_of(key, key.kernel)
+        name = self._known(c.packed_node(_filled(graph), index, key.weights).kernel)
         return name, self._code_bytes[name]
 
     def run(
         self, q: QuantGraph, index: int, inputs: Sequence[Int8], weights: Layout, watch: Watch = Watch.READS
     ) -> tuple[Int8, OperatorRun]:
-        """Output int8 (L, C) of node `index` of `q`, its weights laid out as `weights`, on its `inputs` int8 (L, C), and what it took."""
+        """Output int8 (M * L, C) of node `index` of `q`, its weights laid out as `weights`, on its `inputs` int8 (M * L, C), and what
+        all calls of its kernel took."""
         node = q.graph.nodes[index]
+        source, shape = q.graph.in_shape(node), node.shape
         machine, place = self._machine, _Place(self._machine, self._core, self._rom, self._ram)
-        first = place.tensor(inputs[0].tobytes())
-        aux = place.tensor(inputs[1].tobytes() if len(inputs) > 1 else bytes(scratch_bytes(node, q.graph.in_shape(node))))
-        out = place.tensor(bytes(node.shape.elements))
+        first = place.tensor(_placed(inputs[0], source))
+        aux = place.tensor(
+            _placed(inputs[1], q.graph.nodes[node.inputs[1]].shape) if len(inputs) > 1 else bytes(scratch_bytes(node, source))
+        )
+        out = place.tensor(bytes(values_bytes(shape)))
         packed = c.packed_node(q, index, weights)
-        call = machine.call(self._program.address(self._known(packed.kernel)), place.params(packed), first, out, aux, watch=watch)
-        output = np.frombuffer(machine.read(out, node.shape.elements), np.int8).reshape(node.shape.length, node.shape.channels)
-        return output, call.operators[0][1] if watch else OperatorRun()
+        kernel, params = self._program.address(self._known(packed.kernel)), place.params(packed)
+        runs = []
+        for modality in range(calls(node.op, source)):
+            target, origin = out + modality * modality_bytes(shape), first + modality * modality_bytes(source)
+            call = machine.call(kernel, params, origin, target, aux, watch=watch)
+            runs.append(call.operators[0][1] if watch else OperatorRun())
+        return _values(machine.read(out, values_bytes(shape)), shape), together(runs)
 
     def overheads(self) -> Overheads:
         """What a model costs beyond its operators: the same for every student."""
@@ -190,14 +200,18 @@ def _add_kernels(model: Path, filters: list[depthwise.Filter], core: Core, kerne
     return sizes
 
 
-def graph_of(key: OpKey, in_length: int) -> Graph:
-    """The operator `key` on `in_length` samples; it is the last node, and all before it are there to be read."""
-    node, source = node_of(key, in_length)
-    first = Node(Input(source.channels, source.length), (), source)
-    if 1 not in node.inputs:
-        return Graph((first, node))
-    second = Shape(node.shape.channels - source.channels, source.length)
-    return Graph((first, Node(Conv1d(second.channels), (0,), second), node))
+def _placed(x: Int8, shape: Shape) -> bytes:
+    """A tensor int8 (M * L, C) as it lies in memory."""
+    room = np.zeros((shape.modalities, modality_bytes(shape)), np.int8)
+    room[:, : shape.channels * shape.length] = x.reshape(shape.modalities, -1)
+    return room.tobytes()[: values_bytes(shape)]
+
+
+def _values(content: bytes, shape: Shape) -> Int8:
+    """The tensor int8 (M * L, C) that lies so in memory."""
+    room = np.zeros((shape.modalities, modality_bytes(shape)), np.int8)
+    room.reshape(-1)[: len(content)] = np.frombuffer(content, np.int8)
+    return room[:, : shape.channels * shape.length].reshape(shape.rows, shape.channels)
 
 
 def _filled(graph: Graph) -> QuantGraph:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from hwnas.graph import Graph
 from hwnas.hardware.deployment import Deployment, flash_bytes
-from hwnas.hardware.ops import op_key
+from hwnas.hardware.ops import table_key
 from hwnas.hardware.profile import BUDGET_FIELDS, STACK_BYTES, Budget, Profile
 from hwnas.hardware.table import Choice, LookupTable
 from hwnas.memory import align
@@ -61,11 +61,11 @@ def predict(graph: Graph, deployment: Deployment, profile: Profile, table: Looku
         MissingEntryError: the table lacks an operator shape of the graph.
     """
     extra, chosen = table.overheads, _chosen(graph, deployment, table)
-    operators = [choice.cost for choice in chosen]
+    operators, calls = [choice.cost for choice in chosen], sum(choice.calls for choice in chosen)
     cycles = profile.cycles(
-        extra.frame_cycles + len(operators) * extra.call_cycles + sum(o.cycles for o in operators),
-        extra.frame_read_bytes + len(operators) * extra.call_read_bytes + sum(o.flash_read_bytes for o in operators),
-        extra.frame_lines + len(operators) * extra.call_lines + sum(o.fetch_lines for o in operators),
+        extra.frame_cycles + calls * extra.call_cycles + sum(o.cycles for o in operators),
+        extra.frame_read_bytes + calls * extra.call_read_bytes + sum(o.flash_read_bytes for o in operators),
+        extra.frame_lines + calls * extra.call_lines + sum(o.fetch_lines for o in operators),
         sum(choice.constants_bytes for choice in chosen),
     )
     stack = extra.frame_stack_bytes + max(o.stack_bytes for o in operators)
@@ -119,5 +119,5 @@ def _chosen(graph: Graph, deployment: Deployment, table: LookupTable) -> list[Ch
                 break
         else:
             # The layout is no choice: the table says why not.
-            table.cost(op_key(node.op, graph.in_shape(node), node.shape, weights), graph.in_shape(node).length)
+            table.cost(*table_key(node.op, graph.in_shape(node), node.shape, weights))
     return found

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from hwnas.errors import CostError, MissingEntryError
 from hwnas.graph import Op, Shape
-from hwnas.hardware.ops import Layout, OpKey, op_key
+from hwnas.hardware.ops import Layout, OpKey, calls, table_key
 from hwnas.hardware.weights import layer_bytes, layouts, packed_bytes, params_bytes
 from hwnas.resources import write_text
 
@@ -67,12 +67,19 @@ class OperatorCost(NamedTuple):
     function: str
     code_bytes: int
 
+    def times(self, calls: int) -> OperatorCost:
+        """The same operator called so often."""
+        return self._replace(
+            cycles=calls * self.cycles, flash_read_bytes=calls * self.flash_read_bytes, fetch_lines=calls * self.fetch_lines
+        )
+
 
 class Choice(NamedTuple):
-    """An operator with its weights in one layout: what it takes, and the flash of its constants."""
+    """An operator with its weights in one layout: what all its calls take, how many there are, and the flash of its constants."""
 
     weights: Layout
     cost: OperatorCost
+    calls: int
     constants_bytes: int
 
 
@@ -207,13 +214,15 @@ class LookupTable:
         return found
 
     def _find_choices(self, op: Op, source: Shape, shape: Shape) -> Iterable[Choice]:
-        keys = {weights: op_key(op, source, shape, weights) for weights in layouts(op, source)}
-        rows = {weights: self.row(key, source.length) for weights, key in keys.items()}
+        keys = {weights: table_key(op, source, shape, weights) for weights in layouts(op, source)}
+        rows = {weights: self.row(*key) for weights, key in keys.items()}
         failed = {weights for weights, row in rows.items() if row is not None and row.status != "ok"}
+        count = calls(op, source)
         for weights, key in keys.items():
             if weights not in failed or len(failed) == len(keys):
-                constants = packed_bytes(op, source, weights) + params_bytes(op, self.pointer_bytes) + layer_bytes(self.pointer_bytes)
-                yield Choice(weights, self.cost(key, source.length), constants)
+                constants = packed_bytes(op, source, weights) + params_bytes(op, self.pointer_bytes)
+                constants += count * layer_bytes(self.pointer_bytes)
+                yield Choice(weights, self.cost(*key).times(count), count, constants)
 
     def with_rows(self, rows: Iterable[Row]) -> LookupTable:
         """The same table with further rows; one with the same key, length and period takes the old one's place."""

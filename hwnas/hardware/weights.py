@@ -16,13 +16,15 @@ from hwnas.graph import (
     DepthwiseConv1d,
     GlobalAvgPool,
     Graph,
+    Join,
     Lstm,
     MaxPool1d,
     Node,
     Op,
     Shape,
+    Split,
 )
-from hwnas.hardware.ops import Layout
+from hwnas.hardware.ops import Layout, calls
 from hwnas.memory import align, is_short
 
 BLOCK = 4  # outputs that a block of packed weights serves; of an LSTM the gates of one unit
@@ -40,6 +42,8 @@ _PARAMS: dict[type[Op], int] = {
     AvgPool1d: 5,
     MaxPool1d: 5,
     GlobalAvgPool: 5,
+    Split: 5,
+    Join: 5,
 }
 
 
@@ -80,8 +84,9 @@ def layer_bytes(pointer_bytes: int = 4) -> int:
 
 
 def constants_bytes(node: Node, source: Shape, weights: Layout, pointer_bytes: int = 4) -> int:
-    """All constants of one node: packed weights, parameters and its row of the layer table."""
-    parts = (packed_bytes(node.op, source, weights), params_bytes(node.op, pointer_bytes), layer_bytes(pointer_bytes))
+    """All constants of one node: packed weights, parameters and its rows of the layer table."""
+    rows = calls(node.op, source) * layer_bytes(pointer_bytes)
+    parts = (packed_bytes(node.op, source, weights), params_bytes(node.op, pointer_bytes), rows)
     return sum(_placed(size, pointer_bytes) for size in parts)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Field
 
 from hwnas import __version__
@@ -21,6 +21,7 @@ from hwnas.resources import write_text
 Count = Annotated[int, Gt(0)]
 Seed = Annotated[int, Ge(0)]
 Limit = Annotated[float, Gt(0), Le(1e9)]
+Names = Annotated[tuple[str, ...], MinLen(1), Field(strict=False)]  # YAML knows lists only
 
 
 class BudgetConfig(Model):
@@ -49,6 +50,7 @@ class RunConfig(Model):
     Attributes:
         data: absolute path of a folder of recordings; None is the signal generator.
         window_s: window length in seconds; None is what the recordings have, or the task's default for the generator.
+        spaces: search spaces, names or YAML files, that are searched as one.
         trials: candidates to *score* (rejected ones are not counted).
         generation: candidates proposed before results reach the tuner; independent of the number of processes.
         students: at most this many are fully distilled.
@@ -60,7 +62,7 @@ class RunConfig(Model):
     window_s: Limit | None = None
     subjects: Count | None = None
     windows: Count | None = None
-    space: str = "mobilenet1d"
+    spaces: Names = ("mobilenet1d",)
     teacher: str = "resnet18_1d"
     tuner: Literal["pareto", "random", "tpe"] = "pareto"
     service: Literal["local", "nni"] = "local"
@@ -89,7 +91,8 @@ def write_run_yaml(path: Path, config: RunConfig, fingerprint: dict[str, str], v
     When the run is taken up again, the versions that began it stay, and others that continued it stand beside them.
     """
     began = read_yaml(path).get("versions", versions) if path.exists() else versions
-    content: dict[str, Any] = {"config": config.model_dump(), "fingerprint": fingerprint, "hwnas": __version__, "versions": began}
+    values = config.model_dump(mode="json")
+    content: dict[str, Any] = {"config": values, "fingerprint": fingerprint, "hwnas": __version__, "versions": began}
     if versions != began:
         content["continued_with"] = versions
     head = "# What this run was made with; `hwnas search --config` on this file makes it again.\n"

@@ -6,21 +6,21 @@ A student's folder is complete when it holds `card.json`, which is written last;
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 
-from hwnas.errors import FirmwareError
-from hwnas.export import c, onnx, tflite
+from hwnas.errors import ExportError, FirmwareError
+from hwnas.export import c, floats, onnx, tflite
+from hwnas.export.comparison import Comparison
 from hwnas.firmware.build import kernel_set_hash, toolchain
 from hwnas.firmware.cores import core
 from hwnas.firmware.counting import Watch
 from hwnas.firmware.emulator import emulate
-from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, DepthwiseConv1d, Graph, Lstm, MaxPool1d
+from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, DepthwiseConv1d, Graph, Join, Lstm, MaxPool1d, Split
 from hwnas.hardware.cost import EMULATED, PREDICTED, Cost, assemble, operator_cycles, provenance
 from hwnas.hardware.deployment import Deployment
 from hwnas.hardware.profile import Profile, energy_figure
@@ -29,10 +29,8 @@ from hwnas.hardware.weights import flash_bytes
 from hwnas.pipeline.front import COSTS
 from hwnas.pipeline.workshop import Workshop, WorkshopScorer
 from hwnas.quantize import reference, storage
+from hwnas.quantize.choice import Shipped
 from hwnas.quantize.qgraph import Int8, QuantGraph
-from hwnas.resources import write_bytes
-from hwnas.student import Student
-from hwnas.teachers.cache import predict
 
 CHECK_WINDOWS = 200
 TARGETS = {
@@ -40,6 +38,7 @@ TARGETS = {
     "cortex-a53": "Unicorn, Cortex-A53, static in-order issue model, uncalibrated; not measured on a board",
 }
 Card = dict[str, Any]
+FORMATS: dict[str, Callable[[QuantGraph, Path, Int8], Comparison]] = {"tflite": tflite.write, "onnx": onnx.write}
 
 
 class StudentFinisher(WorkshopScorer):
@@ -61,20 +60,28 @@ def finish(shop: Workshop, parameters: Mapping[str, Any], seed: int) -> Card:
     folder = shop.run.student(graph.hash)
     if folder.exists():
         shutil.rmtree(folder)
-    student = shop.full(graph, seed)
-    q = shop.quantise(student)
-    write_bytes(folder / "weights.safetensors", save(student.state_dict()))
+    shipped = shop.ship(shop.full(graph, seed), seed)
+    q = shipped.q
+    floats.save(shipped.student, folder)
     storage.save(q, folder)
     deployment, check = shop.gate.deploy(graph), _check_windows(shop, q)
-    exports = {
-        "tflite": asdict(tflite.write(q, folder / "model.tflite", check)),
-        "onnx": asdict(onnx.write(q, folder / "model.onnx", check)),
-    }
+    exports, lacking = _exports(q, folder, check)
     bench = benchmark(shop, q, deployment, folder, check) | {"exports": exports}
     shop.run.write_json(folder / "bench.json", bench)
-    card = _card(shop, parameters, student, q, deployment, bench, exports)
+    card = _card(shop, parameters, shipped, deployment, bench, exports) | {"exports_lacking": lacking}
     shop.run.write_json(folder / "card.json", card)
     return card
+
+
+def _exports(q: QuantGraph, folder: Path, check: Int8) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Files for other runtimes: how far each is from the reference; and why one is lacking, without which a student ships all the same."""
+    written, lacking = {}, {}
+    for name, write in FORMATS.items():
+        try:
+            written[name] = asdict(write(q, folder / f"model.{name}", check))
+        except ExportError as error:
+            lacking[name] = str(error)
+    return written, lacking
 
 
 def benchmark(shop: Workshop, q: QuantGraph, deployment: Deployment, folder: Path, check: Int8) -> dict[str, Any]:
@@ -85,10 +92,11 @@ def benchmark(shop: Workshop, q: QuantGraph, deployment: Deployment, folder: Pat
     """
     graph, profile, table = q.graph, shop.gate.profile, shop.gate.table
     part = core(profile.core)
-    c.write(q, deployment, folder / "firmware", weights_hash=storage.content_hash(q))
+    expected = reference.run(q, check)
+    rate_hz = shop.data.split.validation.rate_hz
+    c.write(q, deployment, folder / "firmware", weights_hash=storage.content_hash(q), self_test=(check[0], expected[0]), rate_hz=rate_hz)
     emulator = emulate(folder / "firmware", part, profile.memory)
     measured, produced = emulator.measure(check[0], Watch.READS), emulator.run(check)
-    expected = reference.run(q, check)
     different = int((produced != expected).any(axis=1).sum())
     if different or (measured.output != expected[0]).any():
         raise FirmwareError(f"{folder}: the firmware differs from the int8 reference on {different} of {len(check)} windows; report this")
@@ -100,7 +108,7 @@ def benchmark(shop: Workshop, q: QuantGraph, deployment: Deployment, folder: Pat
     cycles = operator_cycles(graph, deployment, table)
     operators = [
         {"operator": OP_NAMES[type(n.op)], "weights": w, "kernel": kernel, "predicted_cycles": p, "emulated_cycles": run.cycles}
-        for n, w, p, (kernel, run) in zip(graph.nodes[1:], deployment.weights[1:], cycles, measured.per_operator, strict=True)
+        for n, w, p, (kernel, run) in zip(graph.nodes[1:], deployment.weights[1:], cycles, measured.per_node(graph), strict=True)
     ]
     return {
         "profile": shop.config.profile,
@@ -140,29 +148,31 @@ def describe_hardware(profile: Profile, table: LookupTable) -> dict[str, Any]:
 
 
 def summary(graph: Graph) -> str:
-    """The architecture in a line: what each convolution is."""
+    """The architecture in a line: what each layer is, "x2" with dilation 2, "/2" with stride 2."""
     words = []
     for node in graph.nodes[1:]:
         op = node.op
         if isinstance(op, Conv1d):
-            words.append(f"{'pw' if op.kernel == 1 else f'conv{op.kernel}'} {op.out_channels}" + _stride(op.stride))
+            words.append(f"{'pw' if op.kernel == 1 else f'conv{op.kernel}'} {op.out_channels}" + _steps(op.stride, op.dilation))
         elif isinstance(op, DepthwiseConv1d):
-            words.append(f"dw{op.kernel}" + _stride(op.stride))
+            words.append(f"dw{op.kernel}" + _steps(op.stride, op.dilation))
         elif isinstance(op, Add):
             words.append("+")
         elif isinstance(op, Concat):
             words.append("|")
         elif isinstance(op, AvgPool1d | MaxPool1d):
-            words.append(f"{'avg' if isinstance(op, AvgPool1d) else 'max'}{op.kernel}" + _stride(op.stride))
+            words.append(f"{'avg' if isinstance(op, AvgPool1d) else 'max'}{op.kernel}" + _steps(op.stride))
         elif isinstance(op, Lstm):
             words.append(f"lstm {op.units}")
+        elif isinstance(op, Split | Join):
+            words.append("split" if isinstance(op, Split) else "join")
         elif isinstance(op, Dense):
             words.append(f"dense {op.units}")
     return " · ".join(words)
 
 
-def _stride(stride: int) -> str:
-    return f" /{stride}" if stride > 1 else ""
+def _steps(stride: int, dilation: int = 1) -> str:
+    return (f" x{dilation}" if dilation > 1 else "") + (f" /{stride}" if stride > 1 else "")
 
 
 def _check_windows(shop: Workshop, q: QuantGraph) -> Int8:
@@ -172,6 +182,22 @@ def _check_windows(shop: Workshop, q: QuantGraph) -> Int8:
     return reference.quantize_input(q, x[chosen])
 
 
+def _quantisation(shipped: Shipped) -> dict[str, Any]:
+    """How the integers were found and what they cost; every metric is of the validation subjects."""
+    return {
+        "method": shipped.method,
+        "calibration": shipped.settings.calibration,
+        "temperature": shipped.temperature,
+        "confidence": asdict(shipped.confidence),
+        "float": shipped.float_metrics,
+        "ptq": shipped.ptq,
+        "qat": shipped.qat,
+        "shipped": shipped.shipped,
+        "reason": shipped.reason,
+        "sensitivity": [asdict(row) for row in shipped.sensitivity],
+    }
+
+
 def _ratios(predicted: Cost, emulated: Cost) -> dict[str, float]:
     return {name: getattr(predicted, name) / getattr(emulated, name) for name in ("cycles", "ram_bytes", "flash_bytes")}
 
@@ -179,21 +205,21 @@ def _ratios(predicted: Cost, emulated: Cost) -> dict[str, float]:
 def _card(
     shop: Workshop,
     parameters: Mapping[str, Any],
-    student: Student,
-    q: QuantGraph,
+    shipped: Shipped,
     deployment: Deployment,
     bench: dict[str, Any],
     exports: dict[str, Any],
 ) -> Card:
-    validation = shop.data.split.validation
+    q, validation = shipped.q, shop.data.split.validation
     predicted, emulated = bench["predicted"], bench["emulated"]
+    candidate = shop.gate.candidate(parameters)
     return {
         "id": q.graph.hash,
-        "family": shop.gate.space.family,
+        "family": candidate.family,
         "summary": summary(q.graph),
         "parameters": q.graph.parameters,
         "macs": q.graph.macs,
-        "choices": shop.gate.space.candidate(parameters).values,
+        "choices": candidate.values,
         "task": shop.data.task.name,
         "labels": list(q.labels),
         "rate_hz": validation.rate_hz,
@@ -210,8 +236,9 @@ def _card(
         "data": shop.data.provenance,
         "subjects_seen": sorted({*shop.data.split.train.subjects, *validation.subjects}),
         "cost": {n: {"predicted": predicted[n], "emulated": emulated[n]} for n in (*COSTS, "average_power_uw")},
-        "metrics": {"validation": shop.validate(q)},
-        "metrics_float": {"validation": shop.data.task.metrics(predict(student, validation.x), validation.y)},
+        "metrics": {"validation": shipped.shipped},
+        "metrics_float": {"validation": shipped.float_metrics},
+        "quantisation": _quantisation(shipped),
         "exports": exports | {"c": {"windows": bench["windows"], "windows_differing": bench["windows_different_from_reference"]}},
         "folder": f"students/{q.graph.hash}",
     }

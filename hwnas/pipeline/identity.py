@@ -10,7 +10,7 @@ from hwnas.firmware.build import kernel_set_hash
 from hwnas.firmware.cores import core
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.recipes import full_recipe, pretrain_recipe, short_recipe, teacher_recipe, views
-from hwnas.space import read as read_space
+from hwnas.space.joint import read_joint
 
 # More trials extend a run, and recordings that were moved are still the same recordings (their content is in the fingerprint).
 MAY_CHANGE = ("trials", "data")
@@ -18,7 +18,7 @@ REFERENCE = 1000, 1.0  # any samples and temperature: recipes are compared, not 
 
 
 def fingerprint(config: RunConfig, data_hash: str) -> dict[str, str]:
-    """Every field of the configuration that may not change, and hashes of what it names: recordings, space, profile, recipes, kernels."""
+    """Every field of the configuration that may not change, and hashes of what it names: recordings, spaces, profile, recipes, kernels."""
     fields = {name: json.dumps(value, sort_keys=True) for name, value in config.model_dump().items() if name not in MAY_CHANGE}
     recipes = [
         pretrain_recipe(config, REFERENCE[0]),
@@ -26,9 +26,10 @@ def fingerprint(config: RunConfig, data_hash: str) -> dict[str, str]:
         short_recipe(config, *REFERENCE),
         full_recipe(config, *REFERENCE),
     ]
+    spaces = {f"space_content_{space.family}": _digest(space.model_dump()) for space in read_joint(config.spaces).spaces}
     return fields | {
         "data": data_hash,
-        "space_content": _digest(read_space(config.space).model_dump()),
+        **spaces,
         "profile_content": _digest(config.hardware.model_dump()),
         "recipes": _digest([recipe.to_dict() for recipe in recipes] + [views(config)]),
         "kernels": kernel_set_hash(core(config.hardware.core)),

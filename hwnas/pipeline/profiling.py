@@ -32,7 +32,7 @@ from hwnas.firmware.cores import core
 from hwnas.firmware.counting import OperatorRun
 from hwnas.firmware.profiler import Profiler
 from hwnas.graph import Conv1d, Graph, Node, Shape, node_macs
-from hwnas.hardware.ops import OpKey, node_of, op_key
+from hwnas.hardware.ops import OpKey, node_of, table_key
 from hwnas.hardware.profile import Profile, read
 from hwnas.hardware.table import LookupTable, Row, new_table, write
 from hwnas.hardware.table import read as read_table
@@ -46,11 +46,14 @@ METHODS = {
     "cortex-m4": "Unicorn, cycles modelled by block edges and the rules of Arm DDI0439 3.3, zero wait states",
     "cortex-a53": "Unicorn, cycles modelled by block edges and a static in-order issue model, uncalibrated",
 }
-WINDOWS_S = (10.0, 30.0)  # window lengths that shipped tables cover; others are profiled when a run asks for them
+# What shipped tables cover; other windows are profiled when a run asks for them. 10 s and 30 s of one signal at 100 Hz; 8 s at 32 Hz of a
+# pulse wave and three axes of acceleration.
+WINDOWS = (Shape(1, 1000), Shape(1, 3000), Shape(4, 256))
 EACH_LENGTH = ("dense", "global_avg_pool")  # know one length only, or add up blocks of 256: a row for each length
 BLOCK = 2  # positions that the general convolution computes at once
 SHORT_BLOCK = 4  # and the one for short windows
 SUM_BLOCK = 8  # elements that a sum of two tensors does at once
+SPLIT_BLOCK = 4  # samples that move together when channels become modalities
 SHORTEST = 8  # the first turns of a loop may cost otherwise
 LATER_STARTS = 3  # periods by which a row may begin later than thought
 CHECK_MACS = 200_000  # of the length that checks a row: long, and still quick to emulate
@@ -88,7 +91,7 @@ class Share:
 
 
 def fill_table(profile_name: str, space_names: Sequence[str], out: Path | None, progress: Progress, *, jobs: int = 1) -> tuple[Path, int]:
-    """Profile every operator that the spaces reach at every task's windows; returns (file, number of rows).
+    """Profile every operator that the spaces reach at `WINDOWS`; returns (file, number of rows).
 
     Raises:
         FirmwareError: the tool chain or the emulator failed. CostError: a space reaches too many shapes.
@@ -167,19 +170,15 @@ def extended(table: LookupTable, shapes: Iterable[Wanted], progress: Progress, *
 
 
 def _space_shapes(name: str) -> set[Wanted]:
-    """What a space reaches at every task's windows."""
+    """What a space reaches at the shipped windows, with as many outputs as some task has."""
     found = spaces.read(name)
-    return {
-        wanted
-        for task in TASKS.values()
-        for window_s in WINDOWS_S
-        for wanted in reachable(found, Shape(1, round(window_s * task.rate_hz)), len(task.labels))
-    }
+    outputs = {len(task.labels) for task in TASKS.values()}
+    return {wanted for window in WINDOWS for count in outputs for wanted in reachable(found, window, count)}
 
 
 def _shapes(node: Node, source: Shape) -> Iterator[Wanted]:
     for weights in layouts(node.op, source):
-        yield op_key(node.op, source, node.shape, weights), source.length
+        yield table_key(node.op, source, node.shape, weights)
 
 
 def _filter(key: OpKey) -> depthwise.Filter | None:
@@ -210,6 +209,8 @@ def _period(key: OpKey) -> tuple[int, int]:
         return period, period if edgeless else max(2 * ((key.kernel - 1) * key.dilation + 1 + period), SHORTEST)
     if key.operator == "add":
         return SUM_BLOCK // math.gcd(SUM_BLOCK, key.in_channels), SHORTEST
+    if key.operator == "split":
+        return SPLIT_BLOCK, SHORTEST
     return key.stride, max(key.kernel, 2)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hwnas.pipeline.config import RunConfig
-from hwnas.train import FULL, PRETRAIN, SHORT, TEACHER, VIEWS, Recipe
+from hwnas.train import FULL, PRETRAIN, QAT, SHORT, TEACHER, VIEWS, Recipe
 
 
 def teacher_recipe(config: RunConfig, samples: int) -> Recipe:
@@ -29,6 +29,11 @@ def short_recipe(config: RunConfig, samples: int, temperature: float) -> Recipe:
 def full_recipe(config: RunConfig, samples: int, temperature: float) -> Recipe:
     """Recipe of the students of the front."""
     return _with_effort(config, FULL, samples).at_temperature(temperature)
+
+
+def qat_recipe(config: RunConfig, samples: int, temperature: float) -> Recipe:
+    """Recipe that continues a student of the front in its integers."""
+    return _with_effort(config, QAT, samples).at_temperature(temperature)
 
 
 def views(config: RunConfig) -> int:

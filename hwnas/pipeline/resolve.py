@@ -10,7 +10,7 @@ from hwnas.config import parse
 from hwnas.errors import UsageError, lookup
 from hwnas.pipeline.config import RunConfig, read_run_yaml
 from hwnas.pipeline.data import task_of
-from hwnas.space import read as read_space
+from hwnas.space.joint import read_joint
 from hwnas.teachers import TEACHERS
 
 
@@ -30,7 +30,7 @@ def resolve(config: Path | None, flags: Mapping[str, Any], limits: Mapping[str, 
     run = parse(values | {"budget": budget}, RunConfig, str(config or "command line"))
     task_of(run.task)
     lookup(TEACHERS, run.teacher, "teacher")
-    read_space(run.space)
+    read_joint(run.spaces)
     _ = run.limits  # an unknown profile or preset is refused here
     return run
 
@@ -38,8 +38,12 @@ def resolve(config: Path | None, flags: Mapping[str, Any], limits: Mapping[str, 
 def _absolute(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """`values` with the paths among them counted from `base`."""
     found = dict(values)
-    for name in ("data", "space"):
-        value = found.get(name)
-        if isinstance(value, str) and (name == "data" or value.endswith((".yaml", ".yml"))):
-            found[name] = str((base / value).resolve())
+    if isinstance(data := found.get("data"), str):
+        found["data"] = str((base / data).resolve())
+    if isinstance(spaces := found.get("spaces"), list | tuple):
+        found["spaces"] = [str((base / space).resolve()) if _is_file(space) else space for space in spaces]
     return found
+
+
+def _is_file(space: Any) -> bool:
+    return isinstance(space, str) and space.endswith((".yaml", ".yml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from hwnas.search.gate import GatedTuner
 from hwnas.search.nni_tuner import Service
 from hwnas.search.trial_log import TrialLog
 from hwnas.search.trial_log import parse as parse_log
-from hwnas.search.trials import Event, Trial, count_proposals, trial_seed
+from hwnas.search.trials import Counts, Event, Tally, Trial, count, trial_seed
 from hwnas.search.tuners import make
 from hwnas.search.workers import Task, WorkerPool
 from hwnas.teachers.card import TeacherCard
@@ -52,7 +53,7 @@ def run_search(config: RunConfig, root: Path, *, jobs: int, resume: bool, progre
     seen = survey(gate, config.seed)
     run = claim(root, config, data.hash, resume=resume)
     write_table(gate.table, run.table)
-    progress.say(f"{seen.reject_share:.0%} of {seen.candidates:,} random candidates are over budget on {config.profile} (predicted)")
+    _tell(seen, config.profile, progress)
     teacher = ensure_teacher(config, data, run, progress)
     trials, stats = _search(config, run, gate, teacher, data, jobs, progress)
     cards = _finish(config, run, trials, data.task.primary, jobs, progress)
@@ -68,25 +69,35 @@ def _complete(gate: Gate, jobs: int, progress: Progress) -> Gate:
     Raises:
         MissingEntryError: an operator of the space failed in every layout; better now than in the middle of the search.
     """
-    absent = missing(gate.table, reachable(gate.space, gate.window, gate.outputs))
+    spaces, window, outputs = gate.space.spaces, gate.window, gate.outputs
+    absent = missing(gate.table, {shape for space in spaces for shape in reachable(space, window, outputs)})
     table = extended(gate.table, absent, progress, jobs=jobs) if absent else gate.table
-    for node, source in families.reach(gate.space, gate.window, gate.outputs):
-        table.choices(node.op, source, node.shape)
+    for space in spaces:
+        for node, source in families.reach(space, window, outputs):
+            table.choices(node.op, source, node.shape)
     return replace(gate, table=table)
+
+
+def _tell(seen: Mapping[str, Survey], profile: str, progress: Progress) -> None:
+    """Say how much of every family is over budget, and which family has nothing that fits."""
+    for family, found in seen.items():
+        line = f"{family}: {found.reject_share:.0%} of {found.candidates:,} random candidates are over budget on {profile} (predicted)"
+        progress.say(line + (f"; none is known that fits, the smallest still needs {found.needs}" if found.needs else ""))
 
 
 def _search(
     config: RunConfig, run: RunDirectory, gate: Gate, teacher: TeacherCard, data: RunData, jobs: int, progress: Progress
 ) -> tuple[list[Trial], SearchStats | None]:
     """Score candidates with the driver that the configuration names; NNI's does not say where its time went."""
-    progress.stage(f"searching {config.space} ({jobs} processes)", config.trials)
+    progress.stage(f"searching {', '.join(gate.space.families)} ({jobs} processes)", config.trials)
     seen = _Watcher(config, data.task.primary, progress)
     identity = fingerprint(config, data.hash) | {"teacher_id": teacher.id}
     if config.service == "nni":
-        service = Service("hwnas.pipeline.service:judge", "hwnas.pipeline.service:scorer", config.tuner, config.seed, identity)
+        ours = "hwnas.pipeline.service"
+        service = Service(f"{ours}:judge", f"{ours}:active", f"{ours}:scorer", config.tuner, config.seed, identity)
         trials = nni_service.search(run.root, service, gate.space.to_nni(), trials=config.trials, jobs=jobs, on_event=seen)
         return trials, None
-    tuner = GatedTuner(make(config.tuner, config.seed), gate.judge)
+    tuner = GatedTuner(make(config.tuner, config.seed, gate.space.active), gate.judge)
     tuner.update_search_space(gate.space.to_nni())
     with TrialLog.resume(run.trials, identity) as log:
         if log.torn_bytes:
@@ -116,8 +127,12 @@ class _Watcher:
     def __call__(self, event: Event) -> None:
         if event.trial is not None and event.trial.metrics is not None:
             self._best = max(self._best, event.trial.metrics[self._primary])
-        note = f"proposed {event.proposed + event.rejected}, rejected {event.rejected}, best {self._primary} {self._best:.3f}"
-        self._progress.step(event.scored, note + (f", failed {event.failed}" if event.failed else ""))
+        total, families = event.tally.total, event.tally.families
+        note = f"proposed {total.proposed + total.rejected}, rejected {total.rejected}, best {self._primary} {self._best:.3f}"
+        note += f", failed {total.failed}" if total.failed else ""
+        if len(families) > 1:
+            note += "; scored: " + ", ".join(f"{family} {counts.scored}" for family, counts in families.items())
+        self._progress.step(total.scored, note)
 
 
 def _finish(config: RunConfig, run: RunDirectory, trials: list[Trial], primary: str, jobs: int, progress: Progress) -> list[Front]:
@@ -158,7 +173,7 @@ def _conclude(
     run: RunDirectory,
     gate: Gate,
     data: RunData,
-    seen: Survey,
+    seen: Mapping[str, Survey],
     teacher: TeacherCard,
     trials: list[Trial],
     cards: list[Front],
@@ -175,7 +190,7 @@ def _conclude(
     winner = best(front, primary)
     scored = [trial for trial in trials if trial.metrics is not None]
     records = parse_log(run.trials)[0]
-    counts = count_proposals(records)
+    tally = count(records)
     content = {
         "profile": config.profile,
         "hardware": describe_hardware(config.hardware, gate.table),
@@ -191,15 +206,12 @@ def _conclude(
         "budget": asdict(limits),
         "teacher": describe(teacher, test_metrics(run, data)),
         "search": {
-            "space": config.space,
+            "spaces": list(config.spaces),
             "tuner": config.tuner,
-            "proposed": counts.proposed + counts.rejected,
-            "rejected": counts.rejected,
-            "duplicates": counts.duplicate,
-            "scored": len(scored),
-            "failed": sum(record["kind"] == "failed" for record in records),
-            "reject_share": seen.reject_share,
+            **_counts(tally.total),
+            "reject_share": sum(s.rejected for s in seen.values()) / sum(s.candidates for s in seen.values()),
             "hypervolume": hypervolume([trial.objectives for trial in scored], limits),
+            "families": {family: _family(family, tally, seen[family], cards, front) for family in gate.space.families},
         },
         "best": winner["id"] if winner else None,
         "students": front,
@@ -208,6 +220,27 @@ def _conclude(
     run.write_json(run.front, content)
     report.write(run.root, content, report.from_log(records))
     return content
+
+
+def _counts(counts: Counts) -> Front:
+    """How a search's counts stand in `front.json`: what was proposed includes what was rejected, but no duplicates."""
+    return {
+        "proposed": counts.proposed + counts.rejected,
+        "rejected": counts.rejected,
+        "duplicates": counts.duplicate,
+        "scored": counts.scored,
+        "failed": counts.failed,
+    }
+
+
+def _family(family: str, tally: Tally, seen: Survey, finished: list[Front], front: list[Front]) -> Front:
+    """What became of one family, from the survey to the front."""
+    return _counts(tally.families.get(family, Counts())) | {
+        "finished": sum(card["family"] == family for card in finished),
+        "front": sum(card["family"] == family for card in front),
+        "reject_share": seen.reject_share,
+        "needs": seen.needs,
+    }
 
 
 def _write_timing(run: RunDirectory, scored: list[Trial], stats: SearchStats | None) -> None:

@@ -19,9 +19,10 @@ from hwnas.graph import Graph
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.data import RunData, load_data
 from hwnas.pipeline.gate import Gate, open_gate
-from hwnas.pipeline.recipes import full_recipe, short_recipe
+from hwnas.pipeline.recipes import full_recipe, qat_recipe, short_recipe
 from hwnas.pipeline.rundir import RunDirectory
 from hwnas.pipeline.teacher import lessons
+from hwnas.quantize.choice import Shipped, ship
 from hwnas.quantize.ptq import quantize
 from hwnas.quantize.qgraph import QuantGraph
 from hwnas.quantize.scoring import score_int8
@@ -60,8 +61,14 @@ class Workshop:
         return self._distil(graph, seed, full_recipe(self.config, self.data.window.length, self.teacher.distillation_temperature))
 
     def quantise(self, student: Student) -> QuantGraph:
-        """The int8 form, with ranges from training subjects."""
+        """The int8 form by PTQ, with ranges from training subjects."""
         return quantize(student, self.data.split.train.x, self.data.task.labels)
+
+    def ship(self, student: Student, seed: int) -> Shipped:
+        """The int8 form that leaves the house: PTQ, or QAT on the same lessons where PTQ loses too much on the validation subjects."""
+        recipe = qat_recipe(self.config, self.data.window.length, self.teacher.distillation_temperature)
+        train, validation = self.data.split.train, self.data.split.validation
+        return ship(student, self.lessons, validation, self.data.task, recipe, calibration_x=train.x, seed=seed)
 
     def validate(self, q: QuantGraph) -> dict[str, float]:
         """Metrics of an int8 student on the validation subjects."""

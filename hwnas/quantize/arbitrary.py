@@ -9,7 +9,6 @@ import numpy as np
 from hwnas.graph import (
     GATES,
     Add,
-    AvgPool1d,
     Concat,
     Conv1d,
     Dense,
@@ -17,11 +16,10 @@ from hwnas.graph import (
     GlobalAvgPool,
     Graph,
     Lstm,
-    MaxPool1d,
     Node,
     Shape,
 )
-from hwnas.quantize.qgraph import QMIN, Quant, QuantGraph, QuantLstm, QuantWeights
+from hwnas.quantize.qgraph import KEEPS_QUANTISATION, QMIN, Quant, QuantGraph, QuantLstm, QuantWeights
 
 
 def arbitrary(graph: Graph, rng: np.random.Generator) -> QuantGraph:
@@ -66,10 +64,10 @@ def weight_shape(node: Node, source: Shape) -> tuple[int, ...]:
 
 
 def quants_of(graph: Graph, points: Sequence[int], scale: float) -> tuple[Quant, ...]:
-    """A quantisation a node with those zero points, but where the format prescribes one: after a ReLU, and of pooling windows."""
+    """A quantisation a node with those zero points, but where the format prescribes one: after a ReLU, and where values only move."""
     quants: list[Quant] = []
     for node, point in zip(graph, points, strict=True):
-        if isinstance(node.op, AvgPool1d | MaxPool1d):
+        if isinstance(node.op, KEEPS_QUANTISATION):
             quants.append(quants[node.inputs[0]])
         else:
             quants.append(Quant(scale, QMIN if getattr(node.op, "relu", False) else int(point)))

@@ -1,83 +1,201 @@
 """`quantize`: a trained `Student` and calibration windows -> `QuantGraph`. torch (to run the student); no files.
 
-Ranges are chosen to make the mean squared quantisation error smallest among shrunken min-max ranges. All scales are exact float32
-values, so the exported files hold the very same numbers.
+Post-training quantisation: ranges of activations from float passes over calibration windows, weights rounded to the nearest integer, biases
+corrected for what that changes on average. All scales are exact float32 values, so the exported files hold the very same numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor, gcd
+from dataclasses import dataclass
+from math import floor
+from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from hwnas.errors import QuantizationError
-from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, GlobalAvgPool, Lstm, MaxPool1d, Node
-from hwnas.quantize.qgraph import ADD_SHIFT_BITS, QMAX, QMIN, SHIFT_BITS, WEIGHT_MAX, Int8, Int32, Quant, QuantGraph, QuantWeights
-from hwnas.quantize.reference import accumulator_bound
+from hwnas.errors import ConfigError, QuantizationError
+from hwnas.graph import (
+    GATES,
+    OP_NAMES,
+    Add,
+    Concat,
+    Conv1d,
+    Dense,
+    GlobalAvgPool,
+    Graph,
+    Input,
+    Lstm,
+    Node,
+)
+from hwnas.quantize import bias_correction, ranges
+from hwnas.quantize.bias_correction import BIAS_MAX
+from hwnas.quantize.qgraph import (
+    ADD_SHIFT_BITS,
+    KEEPS_QUANTISATION,
+    LSTM_ACC_MAX,
+    LSTM_SHIFT_BITS,
+    QMAX,
+    QMIN,
+    SHIFT_BITS,
+    WEIGHT_MAX,
+    Int8,
+    Int32,
+    Quant,
+    QuantGraph,
+    QuantLstm,
+    QuantWeights,
+)
+from hwnas.quantize.ranges import Observation, at_least
+from hwnas.quantize.reference import accumulator_bound, quantize_input
 from hwnas.student import FoldedNode, Student, fold
 
 Doubles = NDArray[np.float64]
 
 INPUT = Quant(float(np.float32(1 / 127)), 0)  # windows are scaled to [-1, 1]
 CALIBRATION_WINDOWS = 256
-SAMPLES = 20_000  # values of one tensor that the range search looks at
-SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
-STEPS = QMAX - QMIN
-SCALE_FLOOR = 1e-8
+FEWEST_WINDOWS = 8
 # `multiplier = S * 2**32` keeps at least 16 significant bits, and S stays clear of 0.5.
 RATIO_MIN, RATIO_MAX = 2.0**-16, 0.499
 ADD_RATIO_MAX = 1.99
-BIAS_MAX = 2**30
 MEAN_ALIGN_MIN = 4  # below it the alignment would widen the range by more than a quarter
+GATE_BITS = 12 - LSTM_SHIFT_BITS + SHIFT_BITS  # a gate's multiplier is its accumulator's step times 2**38
+GATE_MULTIPLIER_MIN, GATE_MULTIPLIER_MAX = 2**15, 2**31 - 1
+HIDDEN_BITS = 17
+HIDDEN_SCALE_MIN = 2.0**-13  # of hidden states; half of what `hidden_multiplier` could hold
 
 
-def quantize(student: Student, calibration_x: NDArray[np.float32], labels: Sequence[str]) -> QuantGraph:
+@dataclass(frozen=True, slots=True)
+class PtqSettings:
+    """How activations are calibrated, and whether biases are corrected. `percentile` is read by the calibration of that name.
+
+    Raises:
+        ConfigError: an unknown calibration or a percentile out of range.
+    """
+
+    calibration: Literal["mse", "min_max", "percentile"] = "mse"
+    percentile: float = 99.99
+    bias_correction: bool = True
+
+    def __post_init__(self) -> None:
+        if self.calibration not in ("mse", "min_max", "percentile"):
+            raise ConfigError(f"quantisation: calibration is '{self.calibration}', allowed is mse, min_max or percentile")
+        if not 50 < self.percentile <= 100:
+            raise ConfigError(f"quantisation: percentile is {self.percentile}, allowed is above 50 to 100 (99.99 leaves 0.01 % out)")
+
+
+DEFAULT = PtqSettings()
+
+
+def quantize(student: Student, calibration_x: NDArray[np.float32], labels: Sequence[str], settings: PtqSettings = DEFAULT) -> QuantGraph:
     """Post-training int8 form of `student`; at most 256 windows of `calibration_x` (N, C, T), evenly chosen, are used.
 
     Raises:
-        QuantizationError: no calibration windows, a wrong number of labels, weights or activations that are not finite, an
-            accumulator that could leave int32, or an operator that has no post-training form.
+        QuantizationError: fewer than 8 calibration windows, a channel of them that is constant or not finite, a wrong number of labels,
+            weights or activations that are not finite, outputs that are the same for all windows, or an accumulator that could overflow.
     """
     graph = student.graph
-    for index, node in enumerate(graph):
-        if isinstance(node.op, Concat | AvgPool1d | MaxPool1d | Lstm):
-            raise QuantizationError(f"node {index}: post-training quantisation has no rule for '{OP_NAMES[type(node.op)]}'")
     if len(labels) != graph.output_shape.channels:
         outputs = graph.output_shape.channels
         raise QuantizationError(f"the student has {outputs} outputs, got {len(labels)} labels: {', '.join(labels)}")
-    if len(calibration_x) == 0:
-        raise QuantizationError("quantisation needs calibration windows, got none; give windows of the training patients")
-    ranges = _activation_quants(student, calibration_x)
+    x = _calibration_windows(calibration_x)
     folded = fold(student)
-    quants: list[Quant] = [INPUT]
+    for index, constants in folded.items():
+        if not all(np.isfinite(a).all() for a in constants):
+            name = OP_NAMES[type(graph.nodes[index].op)]
+            raise QuantizationError(
+                f"node {index} ({name}) has NaN or infinite weights: the training diverged; train again with a lower rate"
+            )
+    seen = ranges.observe(student, x)
+    _check_alive(graph, seen)
+    q = _rounded(graph, folded, _activation_quants(graph, seen, settings), tuple(labels))
+    if settings.bias_correction:
+        q = bias_correction.correct(q, folded, {index: s.mean for index, s in seen.items()}, quantize_input(q, x))
+    return q
+
+
+def _calibration_windows(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The windows used, evenly chosen, once every channel of them carries a signal."""
+    if len(x) < FEWEST_WINDOWS:
+        raise QuantizationError(
+            f"quantisation needs at least {FEWEST_WINDOWS} calibration windows, got {len(x) or 'none'}; give it more windows of the "
+            "training subjects"
+        )
+    chosen: NDArray[np.float32] = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), CALIBRATION_WINDOWS)).round().astype(int))]
+    for channel in range(chosen.shape[1]):
+        values = chosen[:, channel]
+        if not np.isfinite(values).all():
+            raise QuantizationError(f"channel {channel} of the calibration windows holds NaN or infinity; drop those windows first")
+        if values.min() == values.max():
+            raise QuantizationError(
+                f"channel {channel} of the calibration windows is {float(values.flat[0]):g} throughout: its sensor was off or is missing; "
+                "give windows in which every channel carries a signal"
+            )
+    return chosen
+
+
+def _check_alive(graph: Graph, seen: dict[int, Observation]) -> None:
+    """A silent layer beside a residual does no harm; outputs that no window can change are of no use."""
+    last = len(graph.nodes) - 1
+    if seen[last].constant:
+        first = next(index for index in range(last + 1) if seen[index].constant)
+        raise QuantizationError(
+            "the student answers all calibration windows alike; the first tensor that no window changes is that of node "
+            f"{first} ({OP_NAMES[type(graph.nodes[first].op)]}): the training collapsed; train again with a lower learning rate"
+        )
+
+
+def _activation_quants(graph: Graph, seen: dict[int, Observation], settings: PtqSettings) -> list[Quant]:
+    """The quantisation that calibration gives every node's tensor by itself."""
+    last = len(graph.nodes) - 1
+    quants = []
+    for index, node in enumerate(graph):
+        if isinstance(node.op, Input):
+            quants.append(INPUT)
+        elif isinstance(node.op, KEEPS_QUANTISATION):
+            quants.append(quants[node.inputs[0]])
+        elif settings.calibration == "min_max" or index == last:
+            # A clipped logit would tie windows that the score must tell apart.
+            quants.append(ranges.min_max(seen[index]))
+        elif settings.calibration == "percentile":
+            quants.append(ranges.percentile(seen[index], settings.percentile))
+        else:
+            quants.append(ranges.mean_squared(seen[index]))
+    return quants
+
+
+def _rounded(graph: Graph, folded: dict[int, FoldedNode], calibrated: Sequence[Quant], labels: tuple[str, ...]) -> QuantGraph:
+    """Integers of every node; output scales are made coarser where a multiplier would leave its range."""
+    quants: list[Quant] = [calibrated[0]]
     constants: dict[int, QuantWeights] = {}
+    lstms: dict[int, QuantLstm] = {}
     multipliers: dict[int, tuple[int, ...]] = {}
     for index, node in enumerate(graph.nodes[1:], start=1):
         sources = [quants[i] for i in node.inputs]
-        quant = ranges[index]
-        if isinstance(node.op, Add):
-            quant = _at_least(quant, max(s.scale for s in sources) / ADD_RATIO_MAX)
+        quant = calibrated[index]
+        if isinstance(node.op, Add | Concat):
+            quant = at_least(quant, max(s.scale for s in sources) / ADD_RATIO_MAX)
             multipliers[index] = tuple(round(s.scale / quant.scale * 2**ADD_SHIFT_BITS) for s in sources)
         elif isinstance(node.op, GlobalAvgPool):
             step = sources[0].scale / graph.in_shape(node).length
-            quant = _for_tflite_mean(_at_least(quant, step / RATIO_MAX), sources[0])
+            quant = _for_tflite_mean(at_least(quant, step / RATIO_MAX), sources[0])
             multipliers[index] = (round(step / quant.scale * 2**SHIFT_BITS),)
-        else:
+        elif isinstance(node.op, Lstm):
+            quant = at_least(quant, HIDDEN_SCALE_MIN)
+            lstms[index] = _lstm(index, folded[index], sources[0], quant)
+        elif index in folded:
             quant, constants[index] = _weights(node, index, folded[index], sources[0], quant)
+        else:
+            quant = sources[0]
         quants.append(quant)
-    return QuantGraph(graph, tuple(quants), constants, multipliers, tuple(labels))
+    return QuantGraph(graph, tuple(quants), constants, multipliers, labels, lstms)
 
 
 def _weights(node: Node, index: int, folded: FoldedNode, source: Quant, quant: Quant) -> tuple[Quant, QuantWeights]:
     """Integer constants of a convolution or dense node, and its output quantisation, coarser where the multiplier needs it."""
     weight, bias = folded.weight.astype(np.float64), folded.bias.astype(np.float64)
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        raise QuantizationError(f"node {index} has NaN or infinite weights: the training diverged; train again with a lower rate")
     scale = np.abs(weight).reshape(len(weight), -1).max(1) / WEIGHT_MAX
-    quant = _at_least(quant, source.scale * float(scale.max()) / RATIO_MAX)
+    quant = at_least(quant, source.scale * float(scale.max()) / RATIO_MAX)
     # A dead channel has no scale of its own; the smallest useful one keeps its multiplier precise and its bias exact.
     scale = _float32(np.maximum(scale, RATIO_MIN * quant.scale / source.scale))
     columns = np.moveaxis(weight, 0, -1)
@@ -99,61 +217,41 @@ def _layout(node: Node, weights: Int8) -> Int8:
     return np.ascontiguousarray(weights.T if isinstance(node.op, Dense) else weights[0])
 
 
-def _activation_quants(student: Student, x: NDArray[np.float32]) -> dict[int, Quant]:
-    """Range of every node's tensor but the input's, from a float pass over calibration windows."""
-    chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), CALIBRATION_WINDOWS)).round().astype(int))
-    was_training = student.training
-    student.eval()
-    with torch.no_grad():
-        _, taps = student(torch.from_numpy(np.ascontiguousarray(x[chosen], dtype=np.float32)))
-    student.train(was_training)
-    quants = {}
-    last = len(student.graph.nodes) - 1
-    for name, tensor in taps.items():
-        values = tensor.permute(0, 2, 1).numpy()
-        if not np.isfinite(values).all():
-            raise QuantizationError(f"node {name} gives NaN or infinity on calibration windows: the student or they are broken")
-        # A clipped logit would tie windows that the score must tell apart.
-        quants[int(name)] = best_quant(values, (1.0,) if int(name) == last else SHRINK)
-    return quants
+def _lstm(index: int, folded: FoldedNode, source: Quant, hidden: Quant) -> QuantLstm:
+    """Integer constants of an LSTM: of each gate one accumulator step, as fine as its weights and accumulators allow."""
+    units = len(folded.bias) // GATES
+    inputs = folded.weight.shape[1] - units
+    # What one step of each input adds to a gate, rows as (gate, unit).
+    added = folded.weight.astype(np.float64) * np.repeat([source.scale, hidden.scale], [inputs, units])
+    reach = np.repeat([_reach(source), _reach(hidden)], [inputs, units])
+    gates = added.reshape(GATES, units, -1)
+    bias = folded.bias.astype(np.float64).reshape(GATES, units)
+    # Half a step of rounding a weight, and one of the bias, come on top of the real values.
+    room = LSTM_ACC_MAX - reach.sum() / 2
+    if room <= 0:
+        raise QuantizationError(f"node {index} (lstm): {inputs + units} inputs a unit could overflow its accumulator of 25 bits; use fewer")
+    step = np.maximum(np.abs(gates).max((1, 2)) / WEIGHT_MAX, ((np.abs(gates) * reach).sum(2) + np.abs(bias)).max(1) / room)
+    multiplier = np.maximum(np.ceil(step * 2.0**GATE_BITS), GATE_MULTIPLIER_MIN)
+    if multiplier.max() > GATE_MULTIPLIER_MAX:
+        gate = "ifgo"[int(multiplier.argmax())]
+        raise QuantizationError(
+            f"node {index} (lstm): weights of gate {gate} are too large (up to {float(np.abs(folded.weight).max()):.3g}) for inputs "
+            f"that reach {source.scale * _reach(source):.3g}; train again with more weight decay"
+        )
+    step = multiplier / 2.0**GATE_BITS
+    integers = np.rint(gates / step[:, None, None]).astype(np.int8).transpose(1, 0, 2)
+    integer_bias = np.rint(bias / step[:, None]).astype(np.int32).T
+    return QuantLstm(
+        np.ascontiguousarray(integers),
+        np.ascontiguousarray(integer_bias),
+        np.tile(multiplier.astype(np.int32), (units, 1)),
+        round(2**HIDDEN_BITS / hidden.scale),
+    )
 
 
-def best_quant(values: NDArray[np.float32], shrink: Sequence[float] = SHRINK) -> Quant:
-    """The int8 quantisation of smallest mean squared error of `values` (..., C) among shrunken min-max ranges that hold zero."""
-    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-    step = max(values.size // SAMPLES, 1)
-    while gcd(step, values.shape[-1]) > 1:  # so that every channel is visited
-        step += 1
-    sample = values.reshape(-1)[::step].astype(np.float64)
-    candidates = [_quant(low * factor, high * factor) for factor in shrink]
-    errors = [float(np.square(_round_trip(sample, c) - sample).mean()) for c in candidates]
-    return candidates[int(np.argmin(errors))]
-
-
-def _round_trip(values: Doubles, quant: Quant) -> Doubles:
-    steps = np.clip(np.rint(values / quant.scale) + quant.zero_point, QMIN, QMAX)
-    out: Doubles = (steps - quant.zero_point) * quant.scale
-    return out
-
-
-def _quant(low: float, high: float) -> Quant:
-    """Quantisation of [low, high], which holds zero; a range that starts at zero gets zero point -128."""
-    scale = float(np.float32(max((high - low) / STEPS, SCALE_FLOOR)))
-    return Quant(scale, int(np.clip(round(QMIN - low / scale), QMIN, QMAX)))
-
-
-def _at_least(quant: Quant, scale: float) -> Quant:
-    """`quant` with a scale of at least `scale`, about the same centre."""
-    if quant.scale >= scale:
-        return quant
-    # Rounded up, so that the multiplier stays within its bound.
-    wider = float(np.nextafter(np.float32(scale), np.float32(np.inf)))
-    low = (QMIN - quant.zero_point) * quant.scale
-    if low == 0.0:
-        return Quant(wider, QMIN)
-    high = (QMAX - quant.zero_point) * quant.scale
-    zero_point = round((QMIN + QMAX) / 2 - (low + high) / 2 / wider)
-    return Quant(wider, int(np.clip(zero_point, QMIN, QMAX)))
+def _reach(quant: Quant) -> int:
+    """Largest |q - zero point|."""
+    return max(QMAX - quant.zero_point, quant.zero_point - QMIN)
 
 
 def _for_tflite_mean(quant: Quant, source: Quant) -> Quant:
@@ -165,7 +263,7 @@ def _for_tflite_mean(quant: Quant, source: Quant) -> Quant:
     whole = floor(abs(source.zero_point) * source.scale / quant.scale - margin)
     if whole < MEAN_ALIGN_MIN:
         return quant
-    return _at_least(quant, abs(source.zero_point) * source.scale / (whole + margin))
+    return at_least(quant, abs(source.zero_point) * source.scale / (whole + margin))
 
 
 def _float32(values: Doubles) -> Doubles:

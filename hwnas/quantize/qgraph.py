@@ -15,7 +15,7 @@ saturation is the ReLU. The sum of two tensors and, with one term, each part of 
     out = saturate8(zero_point + ((a - zp_a) * m_a + (b - zp_b) * m_b + 2**19 >> 20)),    m = round(s / s_out * 2**20)
 
 with output scales such that both ratios are below 2, so |sum| <= 2 * 255 * 2**21 < 2**31. Pooling windows keep their input's
-quantisation; a mean is `saturate8(sum(q) * round(2**20 / kernel) + 2**19 >> 20)`.
+quantisation; a mean is `saturate8(sum(q) * round(2**20 / kernel) + 2**19 >> 20)`. So do `Split` and `Join`, which only move values.
 
 LSTM (gates i, f, g, o in this order; the formats of TFLite's integer LSTM: gates Q3.12, activations Q0.15, cell state Q4.11):
 
@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.errors import QuantizationError
-from hwnas.graph import AvgPool1d, Graph, MaxPool1d
+from hwnas.graph import OP_NAMES, AvgPool1d, Graph, Join, MaxPool1d, Op, Split
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
@@ -45,9 +45,10 @@ Int32 = NDArray[np.int32]
 SHIFT_BITS = 32
 ADD_SHIFT_BITS = 20
 LSTM_SHIFT_BITS = 6  # of the accumulator, before its multiplier
-LSTM_ACC_BITS = 25
+LSTM_ACC_MAX = (1 << 25) - 1
 QMIN, QMAX = -128, 127
 WEIGHT_MAX = 127
+KEEPS_QUANTISATION: tuple[type[Op], ...] = (AvgPool1d, MaxPool1d, Split, Join)  # what writes values of its input, or their mean
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class QuantGraph:
         lstms: node index -> constants, for Lstm nodes.
 
     Raises:
-        QuantizationError: a ReLU whose zero point is not -128, or a pooling window with a quantisation of its own.
+        QuantizationError: a ReLU whose zero point is not -128, one of `KEEPS_QUANTISATION` with a quantisation of its own, or an LSTM
+            whose accumulators can leave their 25 bits.
     """
 
     graph: Graph
@@ -120,8 +122,15 @@ class QuantGraph:
             point = self.quants[index].zero_point
             if getattr(node.op, "relu", False) and point != QMIN:
                 raise QuantizationError(f"node {index}: the output of a ReLU has zero point {point}; it must be {QMIN}")
-            if isinstance(node.op, AvgPool1d | MaxPool1d) and self.quants[index] != self.quants[node.inputs[0]]:
-                raise QuantizationError(f"node {index}: a pooling window must keep the quantisation of its input")
+            if isinstance(node.op, KEEPS_QUANTISATION) and self.quants[index] != self.quants[node.inputs[0]]:
+                raise QuantizationError(f"node {index} ({OP_NAMES[type(node.op)]}) must keep the quantisation of its input")
+            if index in self.lstms:
+                bound = gate_bound(self.lstms[index], self.quants[node.inputs[0]].zero_point, point)
+                if bound > LSTM_ACC_MAX:
+                    raise QuantizationError(
+                        f"node {index} (lstm): accumulators may reach {bound}, at most {LSTM_ACC_MAX} fit their format; "
+                        "quantise its weights more coarsely"
+                    )
 
     @property
     def input(self) -> Quant:
@@ -130,6 +139,16 @@ class QuantGraph:
     @property
     def output(self) -> Quant:
         return self.quants[-1]
+
+
+def gate_bound(lstm: QuantLstm, in_point: int, hidden_point: int) -> int:
+    """Largest |accumulator| that any input can bring about in any gate of any unit, between the zero points of input and hidden state."""
+    channels = lstm.weights.shape[2] - lstm.weights.shape[0]
+    points = np.repeat([in_point, hidden_point], [channels, len(lstm.weights)])
+    weights = lstm.weights.astype(np.int64)
+    ends = weights * (QMIN - points), weights * (QMAX - points)
+    low, high = (lstm.bias + extreme(*ends).sum(2) for extreme in (np.minimum, np.maximum))
+    return int(max(-low.min(), high.max()))
 
 
 def requantize(acc: NDArray[np.int64], multiplier: NDArray[np.int64], zero_point: int) -> Int8:

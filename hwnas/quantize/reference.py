@@ -1,8 +1,10 @@
 """The int8 reference interpreter: what the C kernels must reproduce bit for bit. numpy; no torch, no files.
 
-Tensors are int8 in NWC order, (N, L, C). Everything is exact although it runs in floating point: accumulators are integers
-below 2**24 (float32) or 2**53 (float64), and `acc * multiplier / 2**32` is a multiple of 2**-32, which float64 holds exactly
-while its absolute value is below 2**21; beyond that saturation decides. (LSTM gates: a multiple of 2**-26, exact below 2**27.)
+Tensors are int8 in NWC order, (N, L, C); those of M modalities are (N, M * L, C), one modality after the other.
+
+Everything is exact although it runs in floating point: accumulators are integers below 2**24 (float32) or 2**53 (float64), and
+`acc * multiplier / 2**32` is a multiple of 2**-32, which float64 holds exactly while its absolute value is below 2**21; beyond that
+saturation decides. (LSTM gates: a multiple of 2**-26, exact below 2**27.)
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from hwnas.graph import (
     DepthwiseConv1d,
     GlobalAvgPool,
     Input,
+    Join,
     Lstm,
     MaxPool1d,
+    Split,
     same_padding,
 )
 from hwnas.quantize.activation import sigmoid, tanh
@@ -61,9 +65,9 @@ def run(q: QuantGraph, x: Int8) -> Int8:
 
 
 def run_all(q: QuantGraph, x: Int8) -> list[Int8]:
-    """Every node's tensor, int8 (N, L, C), for windows int8 (N, T, C); raises as `run`."""
+    """Every node's tensor, int8 (N, M * L, C), for windows int8 (N, T, C); raises as `run`."""
     _check(q, x)
-    tensors = [np.empty((len(x), n.shape.length, n.shape.channels), np.int8) for n in q.graph]
+    tensors = [np.empty((len(x), n.shape.rows, n.shape.channels), np.int8) for n in q.graph]
     tensors[0][...] = x
     for start, stop in _batches(q, len(x)):
         for index, node in enumerate(q.graph.nodes[1:], start=1):
@@ -72,7 +76,21 @@ def run_all(q: QuantGraph, x: Int8) -> list[Int8]:
 
 
 def run_node(q: QuantGraph, index: int, *inputs: Int8) -> Int8:
-    """Output of node `index`, int8 (N, L, C), given its inputs."""
+    """Output of node `index`, int8 (N, M * L, C), given its inputs. Modalities are windows of their own to all but `Split` and `Join`."""
+    node = q.graph.nodes[index]
+    op, source, windows = node.op, q.graph.in_shape(node), len(inputs[0])
+    if isinstance(op, Split):
+        return inputs[0].transpose(0, 2, 1).reshape(windows, -1, 1)
+    if isinstance(op, Join):
+        modalities = inputs[0].reshape(windows, source.modalities, source.length, source.channels)
+        return modalities.transpose(0, 2, 1, 3).reshape(windows, source.length, -1)
+    if source.modalities > 1:
+        inputs = tuple(x.reshape(-1, source.length, source.channels) for x in inputs)
+    return _run_modality(q, index, *inputs).reshape(windows, node.shape.rows, node.shape.channels)
+
+
+def _run_modality(q: QuantGraph, index: int, *inputs: Int8) -> Int8:
+    """Output of node `index` on signals of one modality each, int8 (N, L, C)."""
     node = q.graph.nodes[index]
     op = node.op
     out_point = q.quants[index].zero_point

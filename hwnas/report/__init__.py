@@ -5,8 +5,8 @@ Every figure is labelled with where it comes from (predicted, emulated; real or 
 
 from __future__ import annotations
 
-from hwnas.report.terminal import terminal_table
+from hwnas.report.terminal import terminal_families, terminal_table
 from hwnas.report.trials import from_log
 from hwnas.report.writer import write
 
-__all__ = ["from_log", "terminal_table", "write"]
+__all__ = ["from_log", "terminal_families", "terminal_table", "write"]

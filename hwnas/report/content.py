@@ -1,12 +1,11 @@
-"""What the report says, as sections of plain tables that every format renders. Pure: no files, no plotting.
+"""The words and figures of the report: sections, columns, quantities, and how a figure is shown. Pure: no files, no plotting.
 
 Costs are stored in bytes, microseconds and microjoules and shown in KB (1,024 bytes), milliseconds and microjoules.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,6 @@ Trial = Mapping[str, Any]
 NONE = "–"  # noqa: RUF001  (an en dash, for a figure that does not exist)
 PREDICTED, EMULATED = "predicted", "emulated"
 KINDS = {PREDICTED: "predicted", EMULATED: "emulated (modelled cycles)"}
-FALLEN = "Fully distilled, not on the front"
 METRICS = {"af_auc": "AF AUC", "accuracy": "accuracy", "macro_f1": "macro-F1"}
 
 
@@ -71,13 +69,19 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A titled table with the sentence that says how to read it; `figures` are aligned to the right."""
+    """A titled table with the sentence that says how to read it.
+
+    Attributes:
+        figures: cells are figures, aligned to the right.
+        marked: (row, column) of the cells to look at.
+    """
 
     title: str
     note: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     figures: bool = False
+    marked: frozenset[tuple[int, int]] = frozenset()
 
 
 def primary(front: Front) -> str:
@@ -140,88 +144,16 @@ def figure(value: Any, decimals: int = 3) -> str:
     return f"{value:,.{decimals}f}" if isinstance(value, float) else str(value)
 
 
-def share(value: float | None) -> str:
+def share(value: float | None, decimals: int = 1) -> str:
     """A share as a percentage."""
-    return NONE if value is None else f"{100 * value:.1f} %"
+    return NONE if value is None else f"{100 * value:.{decimals}f} %"
 
 
-def sections(front: Front, trials: Sequence[Trial]) -> list[Section]:
-    """The tables of the report, in order; those without rows are left out."""
-    students, fallen = front.get("students", []), front.get("fallen", [])
-    made = [
-        _quality("Students on the Pareto front: quality", students, front),
-        _cost("Students on the Pareto front: cost", students, front),
-        _quality(FALLEN, fallen, front, reasons=True),
-        _cost(f"{FALLEN}: cost", fallen, front),
-        _architectures([*students, *fallen]),
-        _teacher(front),
-        _search(front, trials),
-        _rejections(trials),
-        _exports([*students, *fallen]),
-    ]
-    return [section for section in made if section.rows]
-
-
-def _quality(heading: str, students: Sequence[Mapping[str, Any]], front: Front, *, reasons: bool = False) -> Section:
-    first = primary(front)
-    metrics = [first, *(m for m in METRICS if m != first)]
-    parts = {"validation": "validation, int8"} | ({} if reasons else {"test": "test, int8"})
-    columns = [Column("student"), *([Column("why", words=True)] if reasons else []), Column("parameters"), Column("MACs")]
-    columns += [Column(title(first), "short, validation")]
-    columns += [Column(title(m), group) for group in parts.values() for m in metrics]
-    rows = tuple(
-        (
-            str(s["id"]),
-            *([str(s.get("fallen") or NONE)] if reasons else []),
-            figure(s.get("parameters")),
-            figure(s.get("macs")),
-            figure(short_score(s, first) if "short_validation" in s else None),
-            *(figure(score(s, part, m)) for part in parts for m in metrics),
-        )
-        for s in students
-    )
-    note = (
-        f'Scores of the int8 form on {source(front)} data; "short" is after the short distillation of the search. Students are '
-        "chosen on validation subjects; test subjects are scored once, after that."
-    )
-    note += " Students that are not on the front are not scored on test subjects." if reasons else ""
-    return Section(heading, note, tuple(columns), rows, figures=True)
-
-
-def _cost(heading: str, students: Sequence[Mapping[str, Any]], front: Front) -> Section:
-    columns = (Column("student"), *(Column(q.title, label) for label in KINDS.values() for q in FIGURES.values()))
-    shown = [(name, kind, q, doubt(front, name)) for kind in KINDS for name, q in FIGURES.items()]
-    rows = tuple((str(s["id"]), *(q.show(cost(s, name, kind), mark) for name, kind, q, mark in shown)) for s in students)
-    note = (
-        "Predicted: from the lookup table and the arena plan, before training. Emulated: the shipped ELF executed with a cycle "
-        "model of the core, not measured on silicon. Average power is that of inference alone, once a window. KB is 1,024 bytes."
-    )
-    return Section(heading, note, columns, rows, figures=True)
-
-
-def _architectures(students: Sequence[Mapping[str, Any]]) -> Section:
-    names = ("family", "summary", "folder")
-    rows = tuple((str(s["id"]), *(str(s.get(name) or NONE) for name in names)) for s in students)
-    columns = (Column("student"), Column("family"), Column("architecture"), Column("folder"))
-    return Section("Architectures", "Layers in order; folders are relative to the run.", columns, rows)
-
-
-def _teacher(front: Front) -> Section:
-    teacher = front.get("teacher") or {}
-    rows = [(key, figure(teacher.get(key))) for key in ("id", "name", "parameters", "hash") if teacher.get(key) is not None]
-    rows += [(f"{title(name)}{suffix}", figure(value)) for name, value, suffix in _flat_metrics(teacher.get("metrics") or {})]
-    rows += [(name, figure(value)) for name, value in flatten(teacher.get("calibration") or {})]
-    note = (
-        f"Float teacher, {source(front)} data. NLL in nats. NLL and ECE before and after are computed on the same validation "
-        "windows that the temperature is fitted on: they describe that fit, not unseen subjects."
-    )
-    return Section("Teacher card", note, (Column("what"), Column("value")), tuple(rows))
-
-
-def _flat_metrics(metrics: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
-    if any(isinstance(v, Mapping) for v in metrics.values()):
-        return [(name, value, f", {part}") for part, inner in metrics.items() for name, value in (inner or {}).items()]
-    return [(name, value, "") for name, value in metrics.items()]
+def families(front: Front) -> list[str]:
+    """The student families of a run, in the order in which it names them."""
+    named = (front.get("search") or {}).get("families") or {}
+    seen = [str(s["family"]) for s in (*front.get("students", []), *front.get("fallen", [])) if s.get("family")]
+    return list(dict.fromkeys([*named, *seen]))
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -232,33 +164,3 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
         name = f"{prefix} {words}".strip()
         rows += flatten(value, name) if isinstance(value, Mapping) else [(name, value)]
     return rows
-
-
-def _search(front: Front, trials: Sequence[Trial]) -> Section:
-    search = front.get("search") or {}
-    counted = Counter(str(t.get("status")) for t in trials)
-    counts = {name: search.get(name, counted.get(name)) for name in ("rejected", "scored", "failed")}
-    rows = [("candidates proposed", figure(search.get("proposed", len(trials) or None)))]
-    rows += [(f"candidates {name}", figure(value)) for name, value in counts.items() if value is not None]
-    rows += [("random candidates over budget", share(search["reject_share"]))] if search.get("reject_share") is not None else []
-    known = {"proposed", "reject_share", *counts}
-    rows += [(name, figure(value)) for name, value in flatten({k: v for k, v in search.items() if k not in known})]
-    note = "A rejected candidate is over budget as predicted; it is never trained."
-    return Section("Search", note, (Column("what"), Column("value")), tuple(rows))
-
-
-def _rejections(trials: Sequence[Trial]) -> Section:
-    rejected = [t for t in trials if t.get("status") == "rejected"]
-    counts = Counter(name for t in rejected for name in (t.get("violations") or {}))
-    rows = tuple((name.replace("_", " "), f"{n:,}", share(n / len(rejected))) for name, n in counts.most_common())
-    note = f"Of {len(rejected):,} rejected candidates; one can break several limits."
-    return Section("Limits that candidates broke", note, (Column("limit"), Column("candidates"), Column("share")), rows)
-
-
-def _exports(students: Sequence[Mapping[str, Any]]) -> Section:
-    found = [(str(s["id"]), str(form), flatten(figures)) for s in students for form, figures in (s.get("exports") or {}).items()]
-    names = list(dict.fromkeys(name for _, _, rows in found for name, _ in rows))
-    table = tuple((identity, form, *(figure(dict(rows).get(name), 5) for name in names)) for identity, form, rows in found)
-    note = "Each exported file was run in its own runtime and compared with the int8 reference. A step is one unit of int8."
-    columns = (Column("student"), Column("file"), *map(Column, names))
-    return Section("Exported files against the int8 reference", note, columns, table, figures=True)

@@ -26,7 +26,8 @@ def facts(front: Front) -> list[tuple[str, str]]:
     """What was run, as (name, value)."""
     budget = front.get("budget", {})
     limits = ", ".join(f"{q.name} {budget[name] / q.divisor:,g} {q.unit}" for name, q in COSTS.items() if budget.get(name) is not None)
-    stated = [("effort", warning(front) or front.get("effort")), ("service", front.get("service"))]
+    spaces = (front.get("search") or {}).get("spaces") or []
+    stated = [("spaces", ", ".join(spaces)), ("effort", warning(front) or front.get("effort")), ("service", front.get("service"))]
     return [
         ("profile", figure(front.get("profile"))),
         *_hardware(front),

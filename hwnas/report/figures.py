@@ -1,11 +1,13 @@
 """The Pareto scatter: interactive for the page (plotly), still for paper and README (matplotlib). No files.
 
-Colours tell blue from orange for colour-blind eyes too (Okabe-Ito), and marker shapes repeat what they say.
+Marker shapes tell what became of a network. Colours repeat that where a run has one family, and tell families where it has several;
+they differ for colour-blind eyes too (Okabe-Ito).
 """
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,65 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FRONT, FALLEN, SCORED, BUDGET = "#1f86d1", "#56b4e9", "#9aa3ad", "#d55e00"
+FAMILIES = ("#1f86d1", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
 FIRST_AXIS = "latency_us"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How what became of a network is drawn: by plotly (`symbol`, `size`) and by matplotlib (`style`)."""
+
+    label: str
+    colour: str
+    symbol: dict[str, Any]
+    style: dict[str, Any]
+    hollow: bool = False
+
+    def still(self, colour: str) -> dict[str, Any]:
+        """Arguments of matplotlib's scatter."""
+        return self.style | ({"facecolors": "none", "edgecolors": colour} if self.hollow else {"color": colour})
+
+
+MARKS = {
+    "scored": Mark("scored (short distillation)", SCORED, {"symbol": "circle", "size": 8, "opacity": 0.75}, {"s": 22}),
+    "fallen": Mark(
+        "fully distilled, not on the front",
+        FALLEN,
+        {"symbol": "circle-open", "size": 11, "line": {"width": 2}},
+        {"s": 48, "linewidths": 1.5},
+        hollow=True,
+    ),
+    "front": Mark("Pareto front", FRONT, {"symbol": "diamond", "size": 13}, {"s": 48, "marker": "D"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Points that look alike; `family` is empty where colours do not tell families."""
+
+    mark: Mark
+    points: tuple[Point, ...]
+    colour: str
+    family: str = ""
+
+
+def layers(cloud: Cloud) -> list[Layer]:
+    """All points, in the order in which they are drawn."""
+    groups = {"scored": cloud.scored, "fallen": cloud.fallen, "front": cloud.front}
+    if len(cloud.families) < 2:
+        return [Layer(MARKS[kind], points, MARKS[kind].colour) for kind, points in groups.items()]
+    colours = colours_of(cloud)
+    return [
+        Layer(MARKS[kind], tuple(p for p in points if p.family == family), colour, family)
+        for kind, points in groups.items()
+        for family, colour in colours.items()
+    ]
+
+
+def colours_of(cloud: Cloud) -> dict[str, str]:
+    """The colour of every family, where a run has several."""
+    several = cloud.families if len(cloud.families) > 1 else ()
+    return {family: FAMILIES[i % len(FAMILIES)] for i, family in enumerate(several)}
 
 
 def axes(cloud: Cloud) -> dict[str, dict[str, Any]]:
@@ -32,8 +92,9 @@ def _xs(cloud: Cloud, name: str) -> list[list[float | None]]:
     finished = (*cloud.front, *cloud.fallen)
     links: list[float | None] = [x for p in finished if p.before is not None for x in (p.x[name], p.x[name], None)]
     budget: list[float | None] = [cloud.budget[name]] * 2 if name in cloud.budget else []
-    clouds: list[list[float | None]] = [[p.x[name] for p in group] for group in (cloud.scored, cloud.fallen, cloud.front)]
-    return [links, *clouds, budget]
+    clouds: list[list[float | None]] = [[p.x[name] for p in layer.points] for layer in layers(cloud)]
+    entries: list[list[float | None]] = [[None] for _ in _legend(cloud)]
+    return [links, *clouds, budget, *entries]
 
 
 def interactive(cloud: Cloud, y_title: str) -> Any:
@@ -46,14 +107,15 @@ def interactive(cloud: Cloud, y_title: str) -> Any:
     thin, dashed = {"color": SCORED, "width": 1}, {"color": BUDGET, "width": 2, "dash": "dash"}
     figure = go.Figure()
     figure.add_scatter(x=xs[0], y=links, mode="lines", line=thin, name="short to full distillation", hoverinfo="skip")
-    figure.add_scatter(
-        x=xs[1],
-        **_markers(cloud.scored, "scored (short distillation)", {"color": SCORED, "size": 8, "opacity": 0.75, "symbol": "circle"}),
-    )
-    open_circle = {"color": FALLEN, "size": 11, "symbol": "circle-open", "line": {"width": 2}}
-    figure.add_scatter(x=xs[2], **_markers(cloud.fallen, "fully distilled, not on the front", open_circle))
-    figure.add_scatter(x=xs[3], **_markers(cloud.front, "Pareto front", {"color": FRONT, "size": 13, "symbol": "diamond"}))
-    figure.add_scatter(x=xs[4], y=[low, high], mode="lines", line=dashed, name="budget", hovertemplate="budget: %{x:,.4~g}<extra></extra>")
+    drawn = layers(cloud)
+    for x, layer in zip(xs[1:], drawn, strict=False):
+        marker = layer.mark.symbol | {"color": layer.colour}
+        grouped = {"legendgroup": layer.family, "showlegend": False} if layer.family else {}
+        figure.add_scatter(x=x, **_markers(layer.points, layer.mark.label, marker), **grouped)
+    told = "budget: %{x:,.4~g}<extra></extra>"
+    figure.add_scatter(x=xs[1 + len(drawn)], y=[low, high], mode="lines", line=dashed, name="budget", hovertemplate=told)
+    for entry in _legend(cloud):
+        figure.add_scatter(x=[None], y=[None], mode="markers", **entry)
     if cloud.teacher is not None:
         label = {"text": f"teacher (float) {cloud.teacher:.3f}", "font": {"size": 12}}
         figure.add_hline(
@@ -79,6 +141,17 @@ def interactive(cloud: Cloud, y_title: str) -> Any:
     return figure
 
 
+def _legend(cloud: Cloud) -> list[dict[str, Any]]:
+    """Entries of the legend where a run has several families: one a family, which a click hides, and one a shape."""
+    colours = colours_of(cloud)
+    families = [
+        {"name": family, "legendgroup": family, "marker": {"symbol": "square", "size": 11, "color": colour}}
+        for family, colour in colours.items()
+    ]
+    shapes = [{"name": mark.label, "marker": mark.symbol | {"color": SCORED}} for mark in MARKS.values()]
+    return [*families, *shapes] if colours else []
+
+
 def _markers(points: tuple[Point, ...], name: str, marker: dict[str, Any]) -> dict[str, Any]:
     texts = ["<br>".join([f"<b>{escape(p.text[0])}</b>", *map(escape, p.text[1:])]) for p in points]
     shown = {"y": [p.y for p in points], "mode": "markers", "marker": marker, "name": name}
@@ -98,7 +171,7 @@ def png(cloud: Cloud, y_title: str, heading: str) -> bytes:
     panels[0].set_ylabel(y_title)
     figure.suptitle(heading, fontsize=11)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False, fontsize=9)
     content = io.BytesIO()
     # No creation date or version in the file: the same run gives the same bytes.
     figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
@@ -111,13 +184,14 @@ def _panel(axis: Axes, cloud: Cloud, name: str) -> None:
     for point in (*cloud.front, *cloud.fallen):
         if point.before is not None:
             axis.plot([point.x[name]] * 2, [point.before, point.y], color=SCORED, linewidth=0.8, zorder=1)
-    styles: tuple[tuple[tuple[Point, ...], str, dict[str, Any]], ...] = (
-        (cloud.scored, "scored (short distillation)", {"color": SCORED, "s": 22}),
-        (cloud.fallen, "fully distilled, not on the front", {"facecolors": "none", "edgecolors": FALLEN, "s": 48, "linewidths": 1.5}),
-        (cloud.front, "Pareto front", {"color": FRONT, "marker": "D", "s": 48}),
-    )
-    for points, label, style in styles:
-        axis.scatter([p.x[name] for p in points], [p.y for p in points], label=label, zorder=2, **style)
+    for layer in layers(cloud):
+        x, y = [p.x[name] for p in layer.points], [p.y for p in layer.points]
+        axis.scatter(x, y, label=None if layer.family else layer.mark.label, zorder=2, **layer.mark.still(layer.colour))
+    colours = colours_of(cloud)
+    for family, colour in colours.items():
+        axis.scatter([], [], label=family, marker="s", color=colour)
+    for mark in MARKS.values() if colours else ():
+        axis.scatter([], [], label=mark.label, **mark.still(SCORED))
     if name in cloud.budget:
         axis.axvline(cloud.budget[name], color=BUDGET, linestyle="--", label="budget")
     if cloud.teacher is not None:

@@ -21,7 +21,11 @@ def render(front: Front, sections: Sequence[Section]) -> str:
 def _table(section: Section) -> list[str]:
     heads = [f"{c.title}: {c.group}" if c.group else c.title for c in section.columns]
     rule = ["---"] + ["---:" if section.figures and not c.words else "---" for c in section.columns[1:]]
-    return ["| " + " | ".join(map(_cell, row)) + " |" for row in (heads, rule, *section.rows)]
+    rows = [
+        [f"**{_cell(text)}**" if (r, c) in section.marked else _cell(text) for c, text in enumerate(row)]
+        for r, row in enumerate(section.rows)
+    ]
+    return ["| " + " | ".join(row) + " |" for row in (map(_cell, heads), rule, *rows)]
 
 
 def _cell(text: str) -> str:

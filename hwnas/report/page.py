@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from itertools import groupby
@@ -20,6 +21,7 @@ from hwnas.report.content import (
     Section,
     cost,
     doubt,
+    families,
     figure,
     primary,
     score,
@@ -31,6 +33,7 @@ from hwnas.report.facts import OBJECTIVES, facts, heading
 from hwnas.report.figures import FIRST_AXIS, axes, interactive
 from hwnas.report.points import Cloud
 
+LONG = 30  # words of a cell that are broken over lines
 HERE = Path(__file__).resolve().parent
 PAGE = """<!doctype html>
 <html lang="en">
@@ -95,7 +98,10 @@ def render(front: Front, sections: Sequence[Section], cloud: Cloud) -> str:
 def tiles(front: Front) -> list[tuple[str, str, str]]:
     """The few figures to see first: (title, figure, what it is)."""
     metric, students, teacher = primary(front), front.get("students", []), front.get("teacher") or {}
-    made = [("students on the front", str(len(students)), "int8, fully distilled")]
+    counted = Counter(str(s.get("family")) for s in students)
+    known = families(front)
+    mix = ", ".join(f"{family} {counted[family]}" for family in known) if len(known) > 1 else ""
+    made = [("students on the front", str(len(students)), mix or "int8, fully distilled")]
     chosen = max(students, key=lambda s: score(s, "validation", metric) or 0.0, default=None)
     if chosen is not None:
         made.append((f"best student, {title(metric)}", figure(score(chosen, "test", metric)), f"test, int8, {source(front)}"))
@@ -120,7 +126,7 @@ def _tile(name: str, value: str, kind: str) -> str:
 
 def _section(section: Section) -> str:
     kind = "figures" if section.figures else "facts-table"
-    body = "".join(f"<tr>{_cells('td', row, section)}</tr>" for row in section.rows)
+    body = "".join(f"<tr>{_cells('td', row, section, number)}</tr>" for number, row in enumerate(section.rows))
     return (
         f'<section><h2>{escape(section.title)}</h2><p class="note">{escape(section.note)}</p>'
         f'<div class="scroll"><table class="{kind}"><thead>{_head(section)}</thead><tbody>{body}</tbody></table></div></section>'
@@ -141,12 +147,20 @@ def _starts(section: Section) -> set[int]:
     return {i for i, name in enumerate(groups) if i and name != groups[i - 1]}
 
 
-def _cells(tag: str, texts: Sequence[str], section: Section) -> str:
+def _cells(tag: str, texts: Sequence[str], section: Section, row: int = -1) -> str:
+    """The cells of row `row` of a section, or of its head."""
     starts, columns = _starts(section), section.columns
-    marks = [
-        " ".join(["start"] * (i in starts) + ["words"] * column.words + ["none"] * (text == NONE))
+    kinds = [
+        {
+            "start": i in starts,
+            "words": column.words,
+            "long": column.words and len(text) > LONG,
+            "none": text == NONE,
+            "marked": (row, i) in section.marked,
+        }
         for i, (text, column) in enumerate(zip(texts, columns, strict=True))
     ]
+    marks = [" ".join(name for name, holds in kind.items() if holds) for kind in kinds]
     return "".join(f'<{tag} class="{mark}">{escape(text)}</{tag}>' for mark, text in zip(marks, texts, strict=True))
 
 

@@ -19,6 +19,7 @@ from hwnas.report.content import (
     Trial,
     cost,
     doubt,
+    families,
     figure,
     primary,
     score,
@@ -31,6 +32,7 @@ from hwnas.report.content import (
 class Point:
     """One network: `x` cost name -> shown unit, `y` its score, `before` that after the short distillation, `text` about it."""
 
+    family: str
     x: dict[str, float]
     y: float
     before: float | None
@@ -41,6 +43,7 @@ class Point:
 class Cloud:
     """All points of a run: scored after short distillation only, fully distilled but not on the front, and on the front."""
 
+    families: tuple[str, ...]
     scored: tuple[Point, ...]
     fallen: tuple[Point, ...]
     front: tuple[Point, ...]
@@ -67,6 +70,7 @@ def cloud(front: Front, trials: Sequence[Trial]) -> Cloud:
     teacher = (front.get("teacher") or {}).get("metrics") or {}
     reached = teacher.get("validation", teacher).get(metric) if "test" in teacher or "validation" in teacher else None
     return Cloud(
+        families=tuple(dict.fromkeys([*families(front), *(str(t["family"]) for t in trials if t.get("family"))])),
         scored=_points([(t, short_score(t, metric), None) for t in trials if t.get("status") == "scored"], metric, doubts),
         fallen=_finished(front.get("fallen", []), metric, doubts),
         front=_finished(front.get("students", []), metric, doubts),
@@ -90,12 +94,12 @@ def _points(
         x = {name: cost(row, name) for name in COSTS}
         known = {name: value / COSTS[name].divisor for name, value in x.items() if value is not None}
         if y is not None and len(known) == len(COSTS):
-            points.append(Point(known, y, before, _text(row, y, before, metric, doubts)))
+            points.append(Point(str(row.get("family", "")), known, y, before, _text(row, y, before, metric, doubts)))
     return tuple(points)
 
 
 def _text(row: Mapping[str, Any], y: float, before: float | None, metric: str, doubts: Mapping[str, str]) -> tuple[str, ...]:
-    lines = [str(row.get("id", row.get("number", NONE))), str(row.get("summary", row.get("family", "")))]
+    lines = [str(row.get("id", row.get("number", NONE))), ": ".join(str(row[name]) for name in ("family", "summary") if row.get(name))]
     lines += [f"not on the front: {row['fallen']}"] if row.get("fallen") else []
     lines.append(f"{title(metric)}, validation: {y:.3f}" + (f" (short distillation {before:.3f})" if before is not None else ""))
     tested = score(row, "test", metric) if "test" in row.get("metrics", {}) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from hwnas.report.content import DOUBTS, FIGURES, KINDS, METRICS, Front, cost, doubt_factor, primary, score, short_score, source
@@ -28,6 +29,7 @@ def render(front: Front) -> str:
             row |= {f"{name}_uncertainty_factor": doubt_factor(front, name) for name in DOUBTS}
             row |= {f"short_validation_{first}": short_score(s, first) if "short_validation" in s else None}
             row |= {f"{part}_{m}": score(s, part, m) for part in ("validation", "test") for m in metrics}
+            row |= _quantisation(s.get("quantisation") or {}, first)
             rows.append(row | {"data": source(front), "folder": s.get("folder")})
     text = io.StringIO()
     if rows:
@@ -35,3 +37,9 @@ def render(front: Front) -> str:
         table.writeheader()
         table.writerows(rows)
     return text.getvalue()
+
+
+def _quantisation(found: Mapping[str, Any], first: str) -> dict[str, Any]:
+    """How a student became integers: method, temperature, and the primary metric of every form on validation subjects."""
+    forms = {f"validation_{first}_{form}": (found.get(form) or {}).get(first) for form in ("float", "ptq", "qat")}
+    return {"quantisation": found.get("method"), "temperature": found.get("temperature")} | forms

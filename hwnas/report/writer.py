@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hwnas.report import figures, markdown, page, points, table
-from hwnas.report.content import Front, Trial, primary, sections, source, title
+from hwnas.report.content import Front, Trial, primary, source, title
 from hwnas.report.facts import warning
+from hwnas.report.sections import sections
 from hwnas.resources import write_bytes, write_text
 
 

@@ -126,7 +126,7 @@ class _Search:
                 self._outcome.exhausted = True
                 break
             verdict = self._tuner.verdict(trial_id)
-            batch.append(Trial(trial_id, verdict.hash, parameters, dict(verdict.cost)))
+            batch.append(Trial(trial_id, verdict.hash, verdict.family, parameters, dict(verdict.cost)))
         return batch
 
     def _score(self, batch: list[Trial], pool: WorkerPool) -> list[Trial]:
@@ -136,13 +136,13 @@ class _Search:
             if record := self._results.get(trial.id):
                 self._compare(record, {"hash": trial.hash, "id": trial.id}, ("hash", "id"))
                 done[trial.id] = with_result(trial, record)
-                self._announce(record["kind"], done[trial.id], replayed=True)
+                self._announce(record["kind"], trial.family, done[trial.id], replayed=True)
         waiting = {t.id: t for t in batch if t.id not in done}
         for score in pool.score(Task(t.id, t.parameters, trial_seed(self._seed, t.hash)) for t in waiting.values()):
             trial = replace(waiting[score.id], metrics=score.metrics, reason=score.reason, seconds=score.seconds)
             write_result(self._log, trial)
             done[trial.id] = trial
-            self._announce("failed" if trial.metrics is None else "scored", trial)
+            self._announce("failed" if trial.metrics is None else "scored", trial.family, trial)
         return [done[t.id] for t in batch]
 
     def _on_proposal(self, proposal: Proposal) -> None:
@@ -153,7 +153,7 @@ class _Search:
             self._compare(found, record, tuple(record.keys() | comparable(found).keys()))
         else:
             self._log.append(**record)
-        self._announce(proposal.kind, replayed=replayed)
+        self._announce(proposal.kind, proposal.verdict.family, replayed=replayed)
 
     def _compare(self, found: Record, mine: Record, names: tuple[str, ...]) -> None:
         """Raise RunError where a record of the log is not what this search produces in its place."""

@@ -127,9 +127,10 @@ class _Watcher:
         trials = {t.id: t for t in read_trials(records[1:])}
         for record in records[max(self._seen, 1) :]:
             if record["kind"] in PROPOSALS:
-                self._announce(record["kind"], replayed=self._first)
+                self._announce(record["kind"], record["family"], replayed=self._first)
             elif record["kind"] in RESULTS:
-                self._announce(record["kind"], trials[record["id"]], self._first)
+                trial = trials[record["id"]]
+                self._announce(record["kind"], trial.family, trial, self._first)
                 self.scored += record["kind"] == "scored"
                 self.failed += record["kind"] == "failed"
         self._seen, self._first = len(records), False

@@ -2,7 +2,8 @@
 
 An experiment is described by `DIR/nni/service.json`:
 
-    judge, scorer  "module:function" inside hwnas; called with DIR, gives the gate's judge and the scorer
+    judge, active, scorer  "module:function" inside hwnas; called with DIR, gives the gate's judge, what tells active choices, and the
+                           scorer
     tuner, seed    name in `hwnas.search.tuners`, seed of the run
     config         configuration in the header of the trial log
 
@@ -17,7 +18,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,17 @@ class Service:
     """The content of `service.json`; see the module."""
 
     judge: str
+    active: str
     scorer: str
     tuner: str
     seed: int
     config: Record
 
     def write(self, run: Path) -> None:
-        """Write it into the run directory `run`, after checking that both functions exist."""
-        load_function(self.judge), load_function(self.scorer)
-        fields = {"judge": self.judge, "scorer": self.scorer, "tuner": self.tuner, "seed": self.seed, "config": self.config}
-        write_text(run / "nni" / "service.json", json.dumps(fields, indent=1))
+        """Write it into the run directory `run`, after checking that its functions exist."""
+        for name in (self.judge, self.active, self.scorer):
+            load_function(name)
+        write_text(run / "nni" / "service.json", json.dumps(asdict(self), indent=1))
 
     @staticmethod
     def read(run: Path) -> Service:
@@ -82,7 +84,8 @@ class ServiceTuner(GatedTuner):
     def __init__(self, run_dir: str) -> None:
         self._run = Path(run_dir)
         service = Service.read(self._run)
-        super().__init__(make(service.tuner, service.seed), load_function(service.judge)(self._run), report=self._log_proposal)
+        inner = make(service.tuner, service.seed, load_function(service.active)(self._run))
+        super().__init__(inner, load_function(service.judge)(self._run), report=self._log_proposal)
         self._log = TrialLog.resume(self._run / "trials.jsonl", service.config)
         earlier = read_trials(self._log.records)
         self._first_id = 1 + max((t.id for t in earlier), default=-1)
@@ -110,7 +113,7 @@ class ServiceTuner(GatedTuner):
             write_text(self._run / "nni" / "error.json", json.dumps({"type": type(error).__name__, "message": str(error)}))
             raise
         verdict = self.verdict(parameter_id)
-        return Trial(self._first_id + parameter_id, verdict.hash, parameters, dict(verdict.cost))
+        return Trial(self._first_id + parameter_id, verdict.hash, verdict.family, parameters, dict(verdict.cost))
 
     def receive_trial_result(self, parameter_id: int, parameters: Mapping[str, Any], value: Any, **kwargs: Any) -> None:
         """Log a result and pass it on; one that comes after its trial was given up is ignored."""

@@ -4,9 +4,9 @@ One JSON object a line: `{"n": line number from 0, "kind": ..., ..., "crc": "8 h
 line before `,"crc"`. Kinds and their fields:
 
     header     config (what decides the result of the search)
-    proposed   id, hash, parameters, cost
-    rejected   hash, parameters, cost, violations {limit: [needed, allowed]}
-    duplicate  hash
+    proposed   id, hash, family, parameters, cost
+    rejected   hash, family, parameters, cost, violations {limit: [needed, allowed]}
+    duplicate  hash, family
     scored     id, hash, metrics, times
     failed     id, hash, reason, times
 

@@ -6,11 +6,11 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hwnas.pareto import Objectives
-from hwnas.search.gate import GateCounts, Proposal, merged
+from hwnas.search.gate import Proposal, merged
 from hwnas.search.trial_log import Record, TrialLog
 
 PROPOSALS = ("proposed", "rejected", "duplicate")
@@ -22,6 +22,7 @@ class Trial:
     """A candidate that passed the gate, and its result once there is one: it was scored, has failed or was abandoned.
 
     Attributes:
+        family: student family; empty where the problem knows only one.
         cost: the gate's predicted figures.
         metrics: None for a trial that failed (`reason` says why) or has no result yet.
         seconds: wall clock of scoring.
@@ -29,6 +30,7 @@ class Trial:
 
     id: int
     hash: str
+    family: str
     parameters: dict[str, Any]
     cost: dict[str, Any]
     metrics: dict[str, float] | None = None
@@ -58,21 +60,47 @@ class Trial:
         return {"failed": self.reason} if self.metrics is None else dict(self.metrics)
 
 
+@dataclass(slots=True)
+class Counts:
+    """How many proposals passed the gate, were over budget or known already, and what became of those that passed."""
+
+    proposed: int = 0
+    rejected: int = 0
+    duplicate: int = 0
+    scored: int = 0
+    failed: int = 0
+
+    def add(self, kind: str) -> None:
+        """One more of a kind."""
+        setattr(self, kind, getattr(self, kind) + 1)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a whole search and of every family in it, in the order in which families came up."""
+
+    total: Counts = field(default_factory=Counts)
+    families: dict[str, Counts] = field(default_factory=dict)
+
+    def add(self, kind: str, family: str) -> None:
+        """One more of a kind in a family."""
+        self.total.add(kind)
+        self.families.setdefault(family, Counts()).add(kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """Progress of a search: what just happened, and the counts so far.
 
     Attributes:
         kind: "proposed", "rejected", "duplicate", "scored" or "failed".
+        tally: is counted on after the event.
         trial: the trial of a "scored" or "failed" event.
         replayed: read from the log of an earlier, interrupted run.
     """
 
     kind: str
-    proposed: int
-    rejected: int
-    scored: int
-    failed: int
+    tally: Tally
     trial: Trial | None = None
     replayed: bool = False
 
@@ -84,13 +112,12 @@ class Announcer:
     """Counts what happens and tells `on_event`."""
 
     def __init__(self, on_event: OnEvent) -> None:
-        self._on_event, self._counts = on_event, dict.fromkeys((*PROPOSALS, *RESULTS), 0)
+        self._on_event, self._tally = on_event, Tally()
 
-    def __call__(self, kind: str, trial: Trial | None = None, replayed: bool = False) -> None:
+    def __call__(self, kind: str, family: str, trial: Trial | None = None, replayed: bool = False) -> None:
         """Pass one event on."""
-        self._counts[kind] += 1
-        count = self._counts
-        self._on_event(Event(kind, count["proposed"], count["rejected"], count["scored"], count["failed"], trial, replayed))
+        self._tally.add(kind, family)
+        self._on_event(Event(kind, self._tally, trial, replayed))
 
 
 def trial_seed(seed: int, architecture: str) -> int:
@@ -101,7 +128,7 @@ def trial_seed(seed: int, architecture: str) -> int:
 def proposal_record(proposal: Proposal) -> Record:
     """What the log says of a proposal, exactly as it will be read back."""
     verdict = proposal.verdict
-    record: Record = {"kind": proposal.kind, "hash": verdict.hash}
+    record: Record = {"kind": proposal.kind, "hash": verdict.hash, "family": verdict.family}
     if proposal.kind != "duplicate":
         record |= {"parameters": proposal.parameters, "cost": dict(verdict.cost)}
     if proposal.kind == "proposed":
@@ -129,19 +156,22 @@ def read_trials(records: Iterable[Record]) -> list[Trial]:
     trials: dict[int, Trial] = {}
     for record in records:
         if record["kind"] == "proposed":
-            trials[record["id"]] = Trial(record["id"], record["hash"], record["parameters"], record["cost"])
+            trials[record["id"]] = Trial(record["id"], record["hash"], record["family"], record["parameters"], record["cost"])
         elif record["kind"] in RESULTS:
             trials[record["id"]] = with_result(trials[record["id"]], record)
     return [trials[i] for i in sorted(trials)]
 
 
-def count_proposals(records: Iterable[Record]) -> GateCounts:
-    """How many proposals of each kind a log holds."""
-    counts = GateCounts()
+def count(records: Iterable[Record]) -> Tally:
+    """How many records of each kind a log holds, by family."""
+    tally, families = Tally(), dict[int, str]()
     for record in records:
         if record["kind"] in PROPOSALS:
-            setattr(counts, record["kind"], getattr(counts, record["kind"]) + 1)
-    return counts
+            tally.add(record["kind"], record["family"])
+            families[record.get("id", -1)] = record["family"]
+        elif record["kind"] in RESULTS:
+            tally.add(record["kind"], families[record["id"]])
+    return tally
 
 
 def scored_results(trials: Iterable[Trial]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -5,26 +5,35 @@ binary tournaments among the best candidates known so far. Half of the tournamen
 its ends (the smallest error among them), half by hypervolume contribution (Emmerich et al., EMO 2005), which fills its middle.
 Infeasible candidates never mix with scored ones: they only serve, by least violation (constrained domination, first paper, VI),
 while too few feasible ones are known to breed from.
+
+Not every choice decides every candidate: a choice of an absent block, or of another family, is inactive. Candidates are told apart
+by their active choices alone; a child takes a choice from the parent in which it is active, and only active ones mutate. Inactive
+ones are drawn anew now and then: otherwise a good candidate would always try one and the same new block, and no other.
 """
 
 from __future__ import annotations
 
 import json
-import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import nni
 import numpy as np
+import numpy.typing as npt
 from nni.tuner import Tuner
 
 from hwnas import pareto
 from hwnas.errors import ConfigError
 from hwnas.pareto import Objectives
+from hwnas.search.verdict import Active, all_active
+from hwnas.space.joint import FAMILY_CHOICE
 
 Genome = tuple[int, ...]
 Pool = list[Genome]
 ATTEMPTS = 64
+DRIFT = 0.5  # probability that an inactive choice of a child is drawn anew
+REFUSALS = 20  # of a family weigh as much as one candidate of another that passed, when first proposals are spread
 
 
 class Choices:
@@ -34,7 +43,7 @@ class Choices:
         ConfigError: an entry of another type, an empty or a nested one.
     """
 
-    def __init__(self, space: Mapping[str, Any]) -> None:
+    def __init__(self, space: Mapping[str, Any], active: Active = all_active) -> None:
         if not space:
             raise ConfigError("the search space is empty; it needs at least one choice")
         self.values: dict[str, list[Any]] = {}
@@ -48,7 +57,8 @@ class Choices:
             self.values[name] = values
         self.sizes = np.array([len(v) for v in self.values.values()])
         self.ordered = [_is_ordered(v) for v in self.values.values()]
-        self.count = math.prod(len(v) for v in self.values.values())
+        self.family = list(self.values).index(FAMILY_CHOICE) if FAMILY_CHOICE in self.values else None
+        self._active = active
         self._index = {name: {_key(v): i for i, v in enumerate(values)} for name, values in self.values.items()}
 
     def parameters(self, genome: Genome) -> dict[str, Any]:
@@ -62,6 +72,25 @@ class Choices:
         except KeyError:
             return None
 
+    def active(self, genome: Genome) -> npt.NDArray[np.bool_]:
+        """Which choices decide the candidate, a flag each."""
+        names = self._active(self.parameters(genome))
+        return np.array([name in names for name in self.values])
+
+    def canonical(self, genome: Genome) -> Genome:
+        """The one genome of its candidate in which inactive choices are at their first value."""
+        return tuple(i if on else 0 for i, on in zip(genome, self.active(genome), strict=True))
+
+    def successor(self, genome: Genome) -> Genome | None:
+        """The canonical genome after a canonical one, as an odometer counts, last choice fastest; None after the last.
+
+        From the first genome on it passes every candidate, provided that what makes a choice active stands before that choice.
+        """
+        for position in np.flatnonzero(self.active(genome))[::-1]:
+            if genome[position] + 1 < self.sizes[position]:
+                return self.canonical((*genome[:position], genome[position] + 1, *[0] * (len(genome) - position - 1)))
+        return None
+
 
 class ParetoTuner(Tuner):  # type: ignore[misc]
     """Evolution over `pareto.Objectives`; plugs into an NNI experiment or the in-process driver.
@@ -71,33 +100,38 @@ class ParetoTuner(Tuner):  # type: ignore[misc]
 
     Args:
         seed: of the tuner's own generator.
-        population: scored candidates that may become parents, and proposals drawn at random before evolution begins.
+        active: the names of the choices that decide the candidate of given parameters.
+        population: scored candidates that may become parents, and proposals drawn at random before evolution begins. Where the space
+            has families, those are spread evenly over them.
         mutation: expected number of choices that a mutation changes.
         fresh: share of proposals drawn at random for good.
     """
 
     understands_verdicts = True
 
-    def __init__(self, seed: int = 0, population: int = 12, mutation: float = 1.5, fresh: float = 0.05) -> None:
+    def __init__(
+        self, seed: int = 0, active: Active = all_active, population: int = 12, mutation: float = 1.0, fresh: float = 0.05
+    ) -> None:
         super().__init__()
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._active = np.random.default_rng(seed), active
         self._population, self._mutation, self._fresh = population, mutation, fresh
         self._space: Choices | None = None
         self._pending: dict[int, Genome] = {}
         self._issued: set[Genome] = set()
         self._scored: dict[Genome, Objectives] = {}
         self._violation: dict[Genome, float] = {}
-        self._repeats = 0
+        self._issued_of, self._refused_of = Counter[int](), Counter[int]()
         self._pools: list[Pool] = []
 
     def update_search_space(self, search_space: Mapping[str, Any]) -> None:
         """Take the space, before the first proposal. Raises ConfigError for entries that are not plain choices."""
-        self._space = Choices(search_space)
+        self._space = Choices(search_space, self._active)
 
     def generate_parameters(self, parameter_id: int, **_: Any) -> dict[str, Any]:
         """A candidate that this tuner has not proposed before. Raises nni.NoMoreTrialError when there is none left."""
         genome = self._new_genome()
-        self._issued.add(genome)
+        self._issued.add(self._choices.canonical(genome))
+        self._issued_of[self._family(genome)] += 1
         self._pending[parameter_id] = genome
         return self._choices.parameters(genome)
 
@@ -117,7 +151,8 @@ class ParetoTuner(Tuner):  # type: ignore[misc]
         for row in data:
             genome = self._choices.genome(row["parameter"])
             if genome is not None:
-                self._issued.add(genome)
+                self._issued.add(self._choices.canonical(genome))
+                self._issued_of[self._family(genome)] += 1
                 self._learn(genome, row["value"])
 
     @property
@@ -127,29 +162,31 @@ class ParetoTuner(Tuner):  # type: ignore[misc]
         return self._space
 
     def _learn(self, genome: Genome, value: Mapping[str, Any]) -> None:
+        if "rejected" in value or "duplicate" in value:
+            self._refused_of[self._family(genome)] += 1
         if "rejected" in value:
             self._violation[genome] = sum(needed / allowed - 1 for needed, allowed in value["rejected"].values())
-        elif "duplicate" in value:
-            self._repeats += 1
-        elif "failed" not in value:
+        elif "duplicate" not in value and "failed" not in value:
             self._scored[genome] = Objectives.of(value)
             self._pools = []
 
+    def _family(self, genome: Genome) -> int:
+        """Index of a genome's family; 0 where the space has none."""
+        return 0 if self._choices.family is None else genome[self._choices.family]
+
     def _new_genome(self) -> Genome:
-        if len(self._issued) >= self._choices.count:
-            raise nni.NoMoreTrialError("every candidate of the search space was proposed")
         parents = self._parents() if self._should_breed() else None
         for _ in range(ATTEMPTS):
             genome = self._random() if parents is None or self._rng.random() < self._fresh else self._child(parents)
-            if genome not in self._issued:
+            if self._choices.canonical(genome) not in self._issued:
                 return genome
-        return self._next_unseen(self._random())
+        return self._next_unseen(self._choices.canonical(self._random()))
 
     def _should_breed(self) -> bool:
         """Once enough is scored; or at once where random candidates hardly ever fit: only breeding finds the budget then."""
         if len(self._scored) >= self._population:
             return True
-        refused = len(self._violation) + self._repeats
+        refused = self._refused_of.total()
         accepted = len(self._issued) - refused
         if accepted >= self._population:
             return len(self._scored) >= 2
@@ -181,9 +218,15 @@ class ParetoTuner(Tuner):  # type: ignore[misc]
     def _child(self, pools: list[Pool]) -> Genome:
         first, second = self._tournament(pools), self._tournament(pools)
         mask = self._rng.random(len(first)) < 0.5
+        in_first, in_second = self._choices.active(first), self._choices.active(second)
+        mask = np.where(in_first == in_second, mask, in_first)
         crossed = [a if m else b for a, b, m in zip(first, second, mask, strict=True)]
-        for i in np.flatnonzero(self._rng.random(len(crossed)) < self._mutation / len(crossed)):
+        active = self._choices.active(tuple(crossed))
+        chance = self._rng.random(len(active))
+        for i in np.flatnonzero(active & (chance < self._mutation / active.sum())):
             crossed[i] = self._mutate(int(i), crossed[i])
+        for i in np.flatnonzero(~active & (chance < DRIFT)):
+            crossed[i] = int(self._rng.integers(self._choices.sizes[i]))
         return tuple(crossed)
 
     def _tournament(self, pools: list[Pool]) -> Genome:
@@ -203,17 +246,30 @@ class ParetoTuner(Tuner):  # type: ignore[misc]
         return other + (other >= index)
 
     def _random(self) -> Genome:
-        return tuple(int(i) for i in self._rng.integers(self._choices.sizes))
+        """Any candidate, of the family that was tried least where there are several."""
+        genome = [int(i) for i in self._rng.integers(self._choices.sizes)]
+        if self._choices.family is not None:
+            genome[self._choices.family] = min(range(int(self._choices.sizes[self._choices.family])), key=self._tried)
+        return tuple(genome)
+
+    def _tried(self, family: int) -> float:
+        """How much was tried of a family: what passed, and a little of what was refused, lest a hopeless one holds up the others."""
+        refused = self._refused_of[family]
+        return self._issued_of[family] - refused + refused / REFUSALS
 
     def _next_unseen(self, start: Genome) -> Genome:
-        """Count up from `start`, as an odometer does, to a candidate that was not proposed: always found, one is left."""
-        digits = list(start)
-        while tuple(digits) in self._issued:
-            for position in range(len(digits)):
-                digits[position] = (digits[position] + 1) % int(self._choices.sizes[position])
-                if digits[position]:
-                    break
-        return tuple(digits)
+        """Count up from `start` to a candidate that was not proposed, to the end and once more from the beginning.
+
+        Raises:
+            nni.NoMoreTrialError: there is none.
+        """
+        for first in (start, (0,) * len(start)):
+            genome: Genome | None = first
+            while genome is not None:
+                if genome not in self._issued:
+                    return genome
+                genome = self._choices.successor(genome)
+        raise nni.NoMoreTrialError("every candidate of the search space was proposed")
 
 
 def _volume(rows: pareto.Rows) -> pareto.Rows:

@@ -11,15 +11,22 @@ from nni.tuner import Tuner
 
 from hwnas.errors import lookup
 from hwnas.search.tuner import ParetoTuner
+from hwnas.search.verdict import Active, all_active
 
-TUNERS: dict[str, Callable[[int], Tuner]] = {
-    "pareto": lambda seed: ParetoTuner(seed),
-    "random": lambda seed: RandomTuner(seed),
-    "tpe": lambda seed: TpeTuner("minimize", seed),
+TUNERS: dict[str, Callable[[int, Active], Tuner]] = {
+    "pareto": lambda seed, active: ParetoTuner(seed, active),
+    "random": lambda seed, _: RandomTuner(seed),
+    "tpe": lambda seed, _: TpeTuner("minimize", seed),
 }
 
 
-def make(name: str, seed: int) -> Tuner:
-    """The tuner of that name; raises UsageError listing the choices. NNI is told not to print: standard output is ours."""
+def make(name: str, seed: int, active: Active = all_active) -> Tuner:
+    """The tuner of that name, told which choices are active where it can use that.
+
+    NNI is told not to print: standard output is ours.
+
+    Raises:
+        UsageError: no such tuner; lists the choices.
+    """
     nni.silence_stdout()
-    return lookup(TUNERS, name, "tuner")(seed)
+    return lookup(TUNERS, name, "tuner")(seed, active)

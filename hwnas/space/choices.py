@@ -1,120 +1,131 @@
-"""Search spaces: YAML -> choices -> NNI search space, and `Candidate`, one frozen point of it. Reads YAML; no torch.
-
-A space is a flat list of named choices, because that is what every NNI tuner understands. Choices of blocks that a candidate does
-not have are inactive; `Candidate` drops them, so that two points that differ only there are one candidate.
-"""
+"""Search spaces by name: what the YAML of each family declares, in the field's terms. Reads YAML; no torch."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
 
-from annotated_types import Gt, MinLen
-from pydantic import field_validator
-
-from hwnas.config import Model, load
+from hwnas.config import parse, read_yaml
 from hwnas.errors import ConfigError, unknown
 from hwnas.resources import folder
+from hwnas.space.grammar import Candidate, Choice, Group, SearchSpace, Whole
 
-Choices = Annotated[list[Annotated[int, Gt(0)]], MinLen(1)]
-
-
-class _Group(Model):
-    @field_validator("*", mode="after")
-    @classmethod
-    def _distinct(cls, value: Any) -> Any:
-        if isinstance(value, list) and len(set(value)) != len(value):
-            raise ValueError("choices must be distinct")
-        return value
+__all__ = ["Candidate", "SearchSpace", "names", "read"]
 
 
-class StemChoices(_Group):
-    """Choices of the first convolution."""
+class Stem(Group):
+    """The first convolution."""
 
-    channels: Choices
-    kernel: Choices
-    stride: Choices
-
-
-class BlockChoices(_Group):
-    """Choices of one block; every block has the same."""
-
-    channels: Choices
-    kernel: Choices
-    stride: Choices
-    expansion: Choices
+    channels: Choice
+    kernel: Choice
+    stride: Choice
 
 
-class SearchSpace(_Group):
-    """One student family's choices, as its YAML file holds them."""
+class InvertedResidual(Group):
+    """Pointwise expansion, depthwise convolution, pointwise projection."""
 
-    family: str
-    description: str
-    stem: StemChoices
-    blocks: Choices
-    block: BlockChoices
-
-    @cached_property
-    def choices(self) -> dict[str, list[int]]:
-        """Every choice by its flat name: `stem_kernel`, `blocks`, `block1_channels`..."""
-        flat = {f"stem_{name}": list(values) for name, values in self.stem.model_dump().items()}
-        flat["blocks"] = list(self.blocks)
-        for i in range(1, max(self.blocks) + 1):
-            flat |= {f"block{i}_{name}": list(values) for name, values in self.block.model_dump().items()}
-        return flat
-
-    @property
-    def size(self) -> int:
-        """Number of distinct candidates (active choices only)."""
-        stem = math.prod(len(v) for v in self.stem.model_dump().values())
-        block = math.prod(len(v) for v in self.block.model_dump().values())
-        return int(stem * sum(block**n for n in self.blocks))
-
-    def to_nni(self) -> dict[str, dict[str, Any]]:
-        """The space in NNI's search-space format."""
-        return {name: {"_type": "choice", "_value": values} for name, values in self.choices.items()}
-
-    def candidate(self, parameters: Mapping[str, Any]) -> Candidate:
-        """The candidate that a tuner's parameters describe.
-
-        Raises:
-            ConfigError: a choice is missing, unknown, or has a value that the space does not declare.
-        """
-        choices = self.choices
-        count = parameters.get("blocks")
-        for name in parameters:
-            if name not in choices:
-                raise ConfigError(unknown("choice", name, choices))
-        active = []
-        for name, allowed in choices.items():
-            if name.startswith("block") and name != "blocks" and count is not None and _block_number(name) > count:
-                continue
-            value = parameters.get(name)
-            if value not in allowed:
-                raise ConfigError(f"choice '{name}' of space '{self.family}': got {value!r}, allowed are {allowed}")
-            active.append((name, int(value)))
-        return Candidate(self.family, tuple(active))
+    channels: Choice
+    kernel: Choice
+    stride: Choice
+    expansion: Choice
+    dilation: Choice
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One point of a space: the family and its active choices, in the space's order."""
+class MobileNet1d(SearchSpace):
+    """Stem, inverted-residual blocks, global mean."""
 
-    family: str
-    choices: tuple[tuple[str, int], ...]
-
-    @property
-    def values(self) -> dict[str, int]:
-        """The active choices by name."""
-        return dict(self.choices)
+    stem: Stem
+    blocks: Choice
+    block: InvertedResidual
 
 
-def _block_number(name: str) -> int:
-    return int(name[5 : name.index("_")])
+class PooledStem(Stem):
+    """The first convolution and the max pool after it (1: none)."""
+
+    pool: Choice
+
+
+class Bottleneck(Group):
+    """Pointwise reduction to channels / reduction, convolution, pointwise expansion, beside a shortcut."""
+
+    channels: Choice
+    reduction: Choice
+    kernel: Choice
+    stride: Choice
+    dilation: Choice
+
+
+class MicroResNet(SearchSpace):
+    """Stem, bottleneck residual blocks, global mean."""
+
+    stem: PooledStem
+    blocks: Choice
+    block: Bottleneck
+
+
+class Frames(Group):
+    """Frames of `stride * overlap` samples, one every `stride` samples, each embedded in `channels` numbers."""
+
+    channels: Choice
+    stride: Choice
+    overlap: Choice
+
+
+class ConvBlock(Group):
+    """One convolution."""
+
+    channels: Choice
+    kernel: Choice
+    stride: Choice
+
+
+class Recurrence(Group):
+    """The LSTM; `mean` 1: its states are averaged over time, 0: the last one is read."""
+
+    units: Choice
+    mean: Whole
+
+
+class LstmSpace(SearchSpace):
+    """Frames, convolutions, one LSTM."""
+
+    frame: Frames
+    convs: Choice
+    conv: ConvBlock
+    lstm: Recurrence
+
+
+class PooledConv(Group):
+    """One convolution and the mean pool after it (1: none)."""
+
+    channels: Choice
+    kernel: Choice
+    dilation: Choice
+    pool: Choice
+
+
+class Mixer(Group):
+    """The convolution over modalities."""
+
+    channels: Choice
+
+
+class ModalityConv(SearchSpace):
+    """Stem and temporal convolutions that all modalities share, a convolution over modalities, plain temporal convolutions."""
+
+    stem: Stem
+    shared_blocks: Choice
+    shared_block: PooledConv
+    mixer: Mixer
+    blocks: Choice
+    block: PooledConv
+
+
+FORMS: dict[str, type[SearchSpace]] = {
+    "mobilenet1d": MobileNet1d,
+    "microresnet": MicroResNet,
+    "lstm": LstmSpace,
+    "modality_conv": ModalityConv,
+}
 
 
 def names() -> list[str]:
@@ -129,7 +140,13 @@ def read(name_or_path: str) -> SearchSpace:
         ConfigError: no such space, or a file that is not one.
     """
     if name_or_path.endswith((".yaml", ".yml")):
-        return load(Path(name_or_path), SearchSpace)
-    if name_or_path not in names():
+        path = Path(name_or_path)
+    elif name_or_path in names():
+        path = folder("search_spaces") / f"{name_or_path}.yaml"
+    else:
         raise ConfigError(unknown("search space", name_or_path, names()))
-    return load(folder("search_spaces") / f"{name_or_path}.yaml", SearchSpace)
+    content = read_yaml(path)
+    family = content.get("family")
+    if family not in FORMS:
+        raise ConfigError(f"{path}: at 'family': " + unknown("family", str(family), FORMS))
+    return parse(content, FORMS[family], str(path))

@@ -1,7 +1,21 @@
-"""Training: one loop for teacher, short and full distillation, and the recipes that the product uses."""
+"""Training: one loop for teacher, short, full and quantisation-aware distillation, and the recipes that the product uses."""
 
 from hwnas.train.allocator import keep_memory
 from hwnas.train.loop import FitResult, Targets, fit, seeded
-from hwnas.train.recipe import FULL, PRETRAIN, RECIPES, SHORT, TEACHER, VIEWS, Recipe
+from hwnas.train.recipe import FULL, PRETRAIN, QAT, RECIPES, SHORT, TEACHER, VIEWS, Recipe
 
-__all__ = ["FULL", "PRETRAIN", "RECIPES", "SHORT", "TEACHER", "VIEWS", "FitResult", "Recipe", "Targets", "fit", "keep_memory", "seeded"]
+__all__ = [
+    "FULL",
+    "PRETRAIN",
+    "QAT",
+    "RECIPES",
+    "SHORT",
+    "TEACHER",
+    "VIEWS",
+    "FitResult",
+    "Recipe",
+    "Targets",
+    "fit",
+    "keep_memory",
+    "seeded",
+]

@@ -12,7 +12,22 @@ import numpy as np
 import pytest
 
 from hwnas.export import c
-from hwnas.graph import Add, AvgPool1d, Concat, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Lstm, MaxPool1d
+from hwnas.graph import (
+    Add,
+    AvgPool1d,
+    Concat,
+    Conv1d,
+    Dense,
+    DepthwiseConv1d,
+    GlobalAvgPool,
+    Graph,
+    GraphBuilder,
+    Input,
+    Join,
+    Lstm,
+    MaxPool1d,
+    Split,
+)
 from hwnas.hardware.deployment import uniform
 from hwnas.hardware.ops import Layout
 from hwnas.quantize import reference
@@ -28,13 +43,14 @@ COMPILERS = {
     "zig for cortex-a53": [*ZIG, "-target", "aarch64-linux-musl", "-mcpu=cortex_a53"],
     "arm-none-eabi-gcc": ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-ffreestanding"],
 }
+EVERYTHING = ["-DHWNAS_MODEL_SELF_TEST", "-DHWNAS_NO_LIBC"]
 STANDARDS = {"C99": ["-x", "c", "-std=c99"], "C++17": ["-x", "c++", "-std=c++17"]}
 
 
 def everything() -> Graph:
     """One node of every operator, some with odd sizes."""
     builder = GraphBuilder()
-    x = builder.add(Conv1d(6, 7, 2), builder.add(Input(1, 61)))
+    x = builder.add(Join(), builder.add(Conv1d(3, 7, 2), builder.add(Split(), builder.add(Input(2, 61)))))
     x = builder.add(Concat(), x, builder.add(Conv1d(5, 3, dilation=2, relu=False), x))
     x = builder.add(Add(), x, builder.add(DepthwiseConv1d(5), x))
     x = builder.add(DepthwiseConv1d(3, 3, dilation=2), x)
@@ -46,7 +62,8 @@ def everything() -> Graph:
 
 def export(place: Path, layout: Layout, seed: int = 0, graph: Graph | None = None) -> None:
     q = arbitrary(graph or everything(), np.random.default_rng(seed))
-    c.write(q, uniform(q.graph, layout), place, weights_hash="")
+    x = np.zeros((1, q.graph.input_shape.length, q.graph.input_shape.channels), np.int8)
+    c.write(q, uniform(q.graph, layout), place, weights_hash="", self_test=(x[0], reference.run(q, x)[0]))
 
 
 def compile_with(command: list[str], place: Path) -> None:
@@ -69,7 +86,7 @@ def test_no_warning(compiler: str, standard: str, tmp_path: Path) -> None:
     for layout in ("int8", "int16"):
         place = tmp_path / layout
         own = [str(path) for path in sources if place in path.parents]
-        compile_with([*command, *STANDARDS[standard], *WARNINGS, "-O2", "-I", "include", "-I", ".", "-c", *own], place)
+        compile_with([*command, *STANDARDS[standard], *WARNINGS, "-O2", *EVERYTHING, "-c", *own], place)
 
 
 MAIN = """
@@ -105,9 +122,8 @@ def test_sanitizers_find_nothing(compiler: str, layout: Layout, tmp_path: Path) 
     (tmp_path / "main.c").write_text(MAIN)
     program = tmp_path / "program"
     sources = [str(p) for p in [tmp_path / "main.c", *sorted((tmp_path / "m").rglob("*.c"))]]
-    include = ["-I", str(tmp_path / "m" / "include"), "-I", str(tmp_path / "m")]
     flags = ["-std=c99", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    compile_with([compiler, *flags, *include, *sources, "-o", str(program)], tmp_path)
+    compile_with([compiler, *flags, "-I", str(tmp_path / "m"), *sources, "-o", str(program)], tmp_path)
     x = np.random.default_rng(4).integers(-128, 128, (5, graph.input_shape.length, graph.input_shape.channels)).astype(np.int8)
     done = subprocess.run([program], input=x.tobytes(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[:4000]

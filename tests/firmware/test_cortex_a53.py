@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
-from random_networks import random_network, random_operator
+from random_networks import random_modalities, random_network, random_operator
 from random_students import random_integers
 
 from hwnas.errors import FirmwareError
@@ -381,7 +381,7 @@ def inverted_residuals(rng: np.random.Generator) -> Graph:
     return builder.build()
 
 
-@pytest.mark.parametrize(("make", "layout"), [(inverted_residuals, "int16"), (random_network, "int8")])
+@pytest.mark.parametrize(("make", "layout"), [(inverted_residuals, "int16"), (random_network, "int8"), (random_modalities, "int16")])
 def test_whole_networks_are_exact_and_their_cycles_deterministic(
     make: Callable[[np.random.Generator], Graph], layout: Layout, tmp_path: Path
 ) -> None:

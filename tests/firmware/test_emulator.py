@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from assembled import assemble
-from random_networks import random_network
+from random_networks import random_modalities, random_network
 
 from hwnas.errors import FirmwareError
 from hwnas.export import c
@@ -24,7 +24,7 @@ from hwnas.firmware.machine import read_elf
 from hwnas.firmware.profiler import Profiler
 from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input
 from hwnas.hardware.deployment import uniform
-from hwnas.hardware.ops import op_key
+from hwnas.hardware.ops import calls, table_key
 from hwnas.hardware.profile import Memory, Region
 from hwnas.hardware.weights import flash_bytes
 from hwnas.memory import align
@@ -47,6 +47,7 @@ MAPS = [
     memory(0xC000, 960 << 10, 0x10000000, 384 << 10),
 ]
 NETWORKS = [random_network(np.random.default_rng(seed), longest=150) for seed in range(4)]
+NETWORKS += [random_modalities(np.random.default_rng(seed), longest=150) for seed in range(4)]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_figures_of_a_program_are_those_of_its_parts(seed: int, tmp_path: Path, 
     q, deployment = arbitrary(graph, rng), uniform(graph, ("int8", "int16")[seed % 2])
     x = windows(graph, rng, 3)
     c.write(q, deployment, tmp_path / "m", weights_hash="0123")
-    emulator = emulate(tmp_path / "m", CORTEX_M4, MAPS[seed])
+    emulator = emulate(tmp_path / "m", CORTEX_M4, MAPS[seed % len(MAPS)])
     expected = reference.run(q, x)
     np.testing.assert_array_equal(emulator.run(x), expected)
     # Watching every access costs time and finds nothing: no kernel makes an unaligned one.
@@ -78,12 +79,20 @@ def test_figures_of_a_program_are_those_of_its_parts(seed: int, tmp_path: Path, 
     assert exact.unaligned == 0
     assert (exact.cycles, exact.per_operator) == (measured.cycles, measured.per_operator)
 
-    keys = [op_key(n.op, graph.in_shape(n), n.shape, w) for n, w in zip(graph.nodes[1:], deployment.weights[1:], strict=True)]
-    runs = [parts.profile(key, graph.in_shape(n).length) for key, n in zip(keys, graph.nodes[1:], strict=True)]
-    kernels = [parts.kernel(key) for key in keys]
+    called = [
+        (*table_key(n.op, graph.in_shape(n), n.shape, w), calls(n.op, graph.in_shape(n)))
+        for n, w in zip(graph.nodes[1:], deployment.weights[1:], strict=True)
+    ]
+    runs = [parts.profile(key, length) for key, length, times in called for _ in range(times)]
+    kernels = [parts.kernel(key) for key, _, times in called for _ in range(times)]
     extra = parts.overheads()
     count = len(runs)
     assert measured.per_operator == tuple((name, run) for (name, _), run in zip(kernels, runs, strict=True))
+    nodes = measured.per_node(graph)
+    assert [(name, run.cycles) for name, run in nodes] == [
+        (parts.kernel(key)[0], times * parts.profile(key, length).cycles) for key, length, times in called
+    ]
+    assert max(run.stack_bytes for _, run in nodes) == max(run.stack_bytes for _, run in measured.per_operator)
     assert measured.cycles == sum(r.cycles for r in runs) + count * extra.call_cycles + extra.frame_cycles
     reads = sum(r.flash_read_bytes for r in runs) + count * extra.call_read_bytes + extra.frame_read_bytes
     assert measured.flash_read_bytes == reads
@@ -106,6 +115,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[QuantGraph, Path]:
     c.write(q, uniform(q.graph), place, weights_hash="")
     build(place, place.parent / "firmware.elf", CORTEX_M4, MAPS[0])
     return q, place
+
+
+def test_operators_of_another_graph_are_refused(small: tuple[QuantGraph, Path]) -> None:
+    q, place = small
+    measured = Emulator(place.parent / "firmware.elf", CORTEX_M4).measure(windows(q.graph, np.random.default_rng(1), 1)[0])
+    assert [name for name, _ in measured.per_node(q.graph)] == ["hwnas_add", "hwnas_global_avg_pool", "hwnas_dense_int8"]
+    with pytest.raises(FirmwareError, match=r"calls 3 kernels, graph \w+ needs"):
+        measured.per_node(NETWORKS[0])
 
 
 def test_windows_do_not_influence_each_other(small: tuple[QuantGraph, Path]) -> None:

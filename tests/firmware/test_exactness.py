@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_networks import random_network, random_operator
+from random_networks import random_modalities, random_network, random_operator
 
 from hwnas.export import c
 from hwnas.export.packing import pack_node
@@ -96,7 +96,7 @@ def test_networks(count: int, tmp_path: Path) -> None:
     """Whole programs, in both weight layouts by turns: planner, packing, layer table and kernels together."""
     for seed in range(count):
         rng = np.random.default_rng(seed)
-        graph = random_network(rng, longest=200)
+        graph = (random_network, random_modalities)[seed // 2 % 2](rng, longest=200)
         q = arbitrary(graph, rng)
         deployment = uniform(graph, ("int8", "int16")[seed % 2])
         x = data(rng, 3, graph.input_shape.length, graph.input_shape.channels)

@@ -1,4 +1,4 @@
-"""Sums, joins and pooling: plain integers == int8 reference == portable C on this machine == the Cortex-M4 code, bit by bit."""
+"""Sums, joins, pooling and transposes: plain integers == int8 reference == portable C on this machine == the Cortex-M4 code, bit by bit."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_rig import CortexM4, Host, KernelCall, Sanitized
+from kernel_rig import PAINT, CortexM4, Host, KernelCall, Sanitized
 from plain_integers import node_output
 from random_students import random_integers
 
 from hwnas.export.packing import pack_node
-from hwnas.graph import Add, AvgPool1d, Concat, Conv1d, GlobalAvgPool, Graph, GraphBuilder, Input, MaxPool1d, Op
+from hwnas.graph import Add, AvgPool1d, Concat, Conv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Join, MaxPool1d, Op, Split
 from hwnas.quantize import reference
 from hwnas.quantize.arbitrary import arbitrary
 from hwnas.quantize.qgraph import Int8, Quant, QuantGraph
 
-KERNELS = ["hwnas_add", "hwnas_concat", "hwnas_avg_pool1d", "hwnas_max_pool1d", "hwnas_global_avg_pool"]
+KERNELS = ["hwnas_add", "hwnas_concat", "hwnas_avg_pool1d", "hwnas_max_pool1d", "hwnas_global_avg_pool", "hwnas_transpose"]
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +145,46 @@ def test_every_pair_of_values(points: tuple[int, int, int], multipliers: tuple[i
             assert core.run(call_of(q, values)) == want.tobytes()
 
 
+def transpose(rng: np.random.Generator, rows: int, columns: int, block: int, in_gap: int, out_gap: int) -> tuple[KernelCall, Int8]:
+    """A call and its output (columns, out_pitch), the gaps between rows included as zeros, but for the one behind the last row."""
+    source = rng.integers(-128, 128, (rows, columns * block + in_gap)).astype(np.int8)
+    want = np.zeros((columns, rows * block + out_gap), np.int8)
+    want[:, : rows * block] = source[:, : columns * block].reshape(rows, columns, block).transpose(1, 0, 2).reshape(columns, -1)
+    params = (rows, columns, block, source.shape[1], want.shape[1])
+    content = source.tobytes()[: source.size - in_gap]
+    return KernelCall("hwnas_transpose", params, np.empty(0, np.uint32), content, b"", want.size - out_gap), want
+
+
+@settings(max_examples=150)
+@given(
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 1, 2, 3, 4, 5, 8, 12, 16, 17])),
+    gaps=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_transposes_agree_and_leave_gaps_alone(
+    shape: tuple[int, int, int], gaps: tuple[int, int], seed: int, host: Host, core: CortexM4
+) -> None:
+    call, want = transpose(np.random.default_rng(seed), *shape, *gaps)
+    assert host.run(call) == want.tobytes()[: call.out_bytes]
+    found = np.frombuffer(core.run(call) + bytes([PAINT] * gaps[1]), np.int8).reshape(want.shape)
+    width = shape[0] * shape[2]
+    assert (found[:, :width] == want[:, :width]).all() and (found[:, width:] == PAINT).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (256, 4), (7, 2)])
+def test_split_and_join_undo_each_other(shape: tuple[int, int]) -> None:
+    length, channels = shape
+    builder = GraphBuilder()
+    x = builder.add(Conv1d(channels), builder.add(Input(channels, length)))
+    builder.add(Join(), builder.add(Split(), x))
+    q = arbitrary(builder.build(), np.random.default_rng(0))
+    x_in = np.random.default_rng(1).integers(-128, 128, (length, channels)).astype(np.int8)
+    tensors = reference.run_all(q, x_in[None])
+    assert (tensors[3] == tensors[1]).all() and q.quants[1] == q.quants[2] == q.quants[3]
+    assert tensors[2][0].tolist() == node_output(q, 2, tensors[1][0].tolist())
+    assert tensors[3][0].tolist() == node_output(q, 3, tensors[2][0].tolist())
+
+
 def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     if not Sanitized.available(tmp_path):
         pytest.skip("no gcc with sanitizers")
@@ -157,4 +197,9 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
             inputs = random_inputs(q.graph, rng)
             calls.append(call_of(q, inputs, place))
             wants.append(expected(q, inputs))
+    for shape in [(1, 1, 1), (4, 9, 1), (7, 3, 1), (4, 6, 8), (3, 5, 12), (5, 4, 3)]:
+        for gap in (0, 3, 4):
+            call, want = transpose(rng, *shape, gap, gap)
+            calls.append(call)
+            wants.append(want.tobytes()[: call.out_bytes])
     assert program.run(calls) == wants

@@ -16,8 +16,8 @@ from hwnas.firmware.build import code_bytes, kernel_object, kernel_set_hash, too
 from hwnas.firmware.cores import CORES, core
 from hwnas.firmware.counting import Watch
 from hwnas.firmware.cycles import CycleModel, step_cycles
-from hwnas.firmware.profiler import Profiler, graph_of
-from hwnas.hardware.ops import OpKey
+from hwnas.firmware.profiler import Profiler
+from hwnas.hardware.ops import OpKey, graph_of
 from hwnas.quantize.arbitrary import arbitrary
 from hwnas.resources import folder
 
@@ -45,6 +45,9 @@ KEYS = [
     OpKey("concat", 1, 1, 1, 5, 8, "none"),
     OpKey("avg_pool1d", 3, 2, 1, 8, 8, "none"),
     OpKey("max_pool1d", 2, 2, 1, 6, 6, "none"),
+    OpKey("split", 1, 1, 1, 4, 1, "none"),
+    OpKey("join", 1, 1, 1, 8, 24, "none"),
+    OpKey("join", 1, 1, 1, 3, 6, "none"),
     OpKey("global_avg_pool", 1, 1, 1, 12, 12, "none"),
 ]
 DENSE = [OpKey("dense", 1, 1, 1, 30, 7, "int8"), OpKey("dense", 1, 1, 1, 32, 8, "int16")]
@@ -73,13 +76,12 @@ def test_figures_are_affine_in_the_length(key: OpKey, profiler: Profiler) -> Non
 @pytest.mark.parametrize("key", [*KEYS, *DENSE], ids=str)
 def test_figures_do_not_depend_on_data_and_no_access_is_unaligned(key: OpKey, profiler: Profiler) -> None:
     length = 1 if key.operator == "dense" else 41
-    graph = graph_of(key, length)
-    index = len(graph.nodes) - 1
+    graph, index = graph_of(key, length)
     shapes = [graph.nodes[i].shape for i in graph.nodes[index].inputs]
     expected = profiler.profile(key, length)
     for seed, watch in enumerate((Watch.READS, Watch.READS, Watch.ALIGNMENT)):
         rng = np.random.default_rng(seed)
-        x = [rng.integers(-128, 128, (s.length, s.channels)).astype(np.int8) for s in shapes]
+        x = [rng.integers(-128, 128, (s.rows, s.channels)).astype(np.int8) for s in shapes]
         # Of an unaligned access it would differ in `unaligned` and in cycles.
         assert profiler.run(arbitrary(graph, rng), index, x, key.weights, watch)[1] == expected
 

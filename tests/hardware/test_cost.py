@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hwnas.errors import MissingEntryError
-from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Lstm
+from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Join, Lstm, MaxPool1d, Split
 from hwnas.hardware.cost import Cost, assemble, operator_cycles, predict, violations
 from hwnas.hardware.deployment import Deployment, uniform
 from hwnas.hardware.ops import Layout, OpKey, node_of, op_key
@@ -87,6 +87,33 @@ def test_every_figure_in_closed_form() -> None:
     assert cost.macs == 5 * 4 * 3 + 5 * 4 * 3 + 4 * 2
     assert cost.provenance == "predicted: hand, counted on paper"
     assert (cost.uncertainty_factor, cost.energy_uncertainty_factor) == (1.0, 1.0)
+
+
+def test_modalities_in_closed_form() -> None:
+    """Three of them: three calls of each convolution and pool, one of the sum over all their bytes."""
+    builder = GraphBuilder()
+    x = builder.add(Split(), builder.add(Input(3, 10)))
+    x = builder.add(Conv1d(4, 3, 2), x)
+    x = builder.add(Add(), x, builder.add(MaxPool1d(1, 1), x))
+    builder.add(Join(), x)
+    graph = builder.build()
+    rows = (
+        Row(OpKey("split", 1, 1, 1, 3, 1, "none"), 2, 4, 40, 12, 36, 0, 5, 3, 20, "hwnas_transpose", 150),
+        ROWS[0],
+        Row(OpKey("max_pool1d", 1, 1, 1, 4, 4, "none"), 5, 0, 90, 0, 20, 0, 3, 0, 8, "hwnas_max_pool1d", 70),
+        Row(OpKey("add", 1, 1, 1, 1, 1, "none"), 60, 0, 200, 0, 16, 0, 9, 0, 4, "hwnas_add", 60),
+        Row(OpKey("join", 1, 1, 1, 4, 12, "none"), 5, 0, 33, 0, 36, 0, 4, 0, 24, "hwnas_transpose", 150),
+    )
+    table = new_table(PROVENANCE, EXTRA, rows)
+    parts = [40 + 2 * 12, 3 * 1000, 3 * 90, 200, 33]
+    assert operator_cycles(graph, uniform(graph), table) == parts
+    cost = predict(graph, uniform(graph), WAITING, table, WINDOW_S)
+    calls = 1 + 3 + 3 + 1 + 1
+    reads = 36 + 3 * (48 + 2 * 16) + 3 * 20 + 16 + 36 + calls * 5 + 3
+    lines = (5 + 2 * 3) + 3 * (6 + 2 * 4) + 3 * 3 + 9 + 4 + calls * 2 + 1
+    assert cost.cycles == round(sum(parts) + calls * 11 + 7 + 0.5 * reads + 2 * lines)
+    packed, params = 4 * (8 + 8), 20 + 44 + 20 + 16 + 20
+    assert cost.flash_bytes == packed + params + calls * 20 + (150 + 300 + 70 + 60) + 1900
 
 
 def test_another_layout_changes_cycles_flash_and_code() -> None:
@@ -201,6 +228,8 @@ KEYS = [row.key for row in ROWS] + [
     OpKey("max_pool1d", 2, 2, 1, 4, 4, "none"),
     OpKey("lstm", 1, 1, 1, 4, 6, "int8"),
     OpKey("lstm_last", 1, 1, 1, 4, 6, "int16"),
+    OpKey("split", 1, 1, 1, 3, 1, "none"),
+    OpKey("join", 1, 1, 1, 4, 12, "none"),
 ]
 
 

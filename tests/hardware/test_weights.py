@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_networks import random_network, random_operator
+from random_networks import random_modalities, random_network, random_operator
 
 from hwnas import families, space
 from hwnas.export.packing import pack_node
-from hwnas.graph import Conv1d, Dense, DepthwiseConv1d, Graph, GraphBuilder, Input, Lstm, Op, Shape
+from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, Graph, GraphBuilder, Input, Join, Lstm, MaxPool1d, Op, Shape, Split
+from hwnas.hardware.deployment import uniform
 from hwnas.hardware.ops import Layout
 from hwnas.hardware.weights import constants_bytes, flash_bytes, layer_bytes, layouts, packed_bytes, params_bytes
 from hwnas.quantize.arbitrary import arbitrary
@@ -32,10 +35,25 @@ def check(graph: Graph, rng: np.random.Generator) -> None:
     assert flash_bytes(graph, chosen) == total
 
 
-@given(st.integers(0, 2**32 - 1), st.booleans())
-def test_random_graphs(seed: int, whole: bool) -> None:
+@given(st.integers(0, 2**32 - 1), st.sampled_from([random_network, random_modalities, random_operator]))
+def test_random_graphs(seed: int, make: Callable[[np.random.Generator], Graph]) -> None:
     rng = np.random.default_rng(seed)
-    check(random_network(rng, longest=60) if whole else random_operator(rng), rng)
+    check(make(rng), rng)
+
+
+def test_modalities_share_constants_and_take_a_row_of_the_layer_table_each() -> None:
+    flash = []
+    for split in (False, True):
+        builder = GraphBuilder()
+        x = builder.add(Input(1 if not split else 5, 20))
+        x = builder.add(Split(), x) if split else x
+        x = builder.add(MaxPool1d(2, 2), builder.add(DepthwiseConv1d(3), builder.add(Conv1d(8, 5), x)))
+        x = builder.add(Add(), x, x)
+        x = builder.add(Join(), x) if split else x
+        graph = builder.build()
+        flash.append(flash_bytes(graph, uniform(graph).weights))
+    # Three operators have four rows more; Split and Join have a row and five parameters each.
+    assert flash[1] - flash[0] == 3 * 4 * layer_bytes() + 2 * (layer_bytes() + 20)
 
 
 def test_students_of_the_shipped_space() -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from made_tables import made_table
 
-from hwnas import space
 from hwnas.errors import BudgetError, ConfigError, UsageError
 from hwnas.graph import Shape
 from hwnas.hardware import profile, table
@@ -21,24 +20,32 @@ from hwnas.hardware.profile import BUDGET_FIELDS, Region
 from hwnas.hardware.table import LookupTable
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.data import RunData
-from hwnas.pipeline.gate import Gate, open_gate, survey
+from hwnas.pipeline.gate import Gate, Survey, open_gate, survey
 from hwnas.pipeline.profiling import reachable
 from hwnas.pipeline.rundir import RunDirectory
+from hwnas.space.joint import JointSpace, read_joint
 from hwnas.tasks import TASKS, Split, Windows
 
-SPACE = space.read("mobilenet1d")
+SPACE = read_joint(["mobilenet1d"])
+JOINT = read_joint(["mobilenet1d", "lstm"])
 PROFILE = profile.read("cortex-m4-192k")
 RATE_HZ = 100.0
-TABLE = made_table(reachable(SPACE, Shape(1, 1000), 6) | reachable(SPACE, Shape(1, 3000), 6))
+TABLE = made_table(shape for space in JOINT.spaces for length in (1000, 3000) for shape in reachable(space, Shape(1, length), 6))
 
 
-def gate_for(window_s: float = 10.0, **limits: float) -> Gate:
+def gate_for(window_s: float = 10.0, space: JointSpace = SPACE, **limits: float) -> Gate:
     budget = PROFILE.limits().override(**limits)
-    return Gate(SPACE, Shape(1, round(window_s * RATE_HZ)), 6, window_s, PROFILE, TABLE, budget)
+    return Gate(space, Shape(1, round(window_s * RATE_HZ)), 6, window_s, PROFILE, TABLE, budget)
 
 
-def drawn(rng: np.random.Generator, **fixed: int) -> dict[str, int]:
-    return {name: int(rng.choice(values)) for name, values in SPACE.choices.items()} | fixed
+def drawn(rng: np.random.Generator, of: JointSpace = SPACE, **fixed: Any) -> dict[str, Any]:
+    return {name: values[rng.integers(len(values))] for name, values in of.choices.items()} | fixed
+
+
+def alone(gate: Gate, seed: int, candidates: int) -> Survey:
+    """The survey of a gate with one family."""
+    (found,) = survey(gate, seed, candidates).values()
+    return found
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -48,7 +55,7 @@ def test_inactive_choices_change_nothing(seed: int) -> None:
     verdict = gate.judge(chosen)
     others = drawn(rng)
     inactive = {name: others[name] for name in chosen if name[:6] in ("block3", "block4", "block5", "block6")}
-    assert len(inactive) == 16
+    assert len(inactive) == 4 * 5
     assert gate.judge(chosen | inactive) == verdict
     assert gate.judge({name: value for name, value in chosen.items() if name not in inactive}) == verdict
 
@@ -82,17 +89,17 @@ def test_violations_are_exactly_the_limits_below_the_cost() -> None:
 @pytest.mark.parametrize("window_s", [10.0, 30.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_default_budget_rejects_some_and_keeps_some(window_s: float, seed: int) -> None:
-    assert 0.2 <= survey(gate_for(window_s), seed, 400).reject_share <= 0.8
+    assert 0.2 <= alone(gate_for(window_s), seed, 400).reject_share <= 0.8
 
 
 def test_a_survey_counts_what_the_gate_says_and_repeats() -> None:
     gate = gate_for(30.0)
-    found = survey(gate, 5, 300)
-    assert found == survey(gate, 5, 300) != survey(gate, 6, 300)
+    found = alone(gate, 5, 300)
+    assert found == alone(gate, 5, 300) != alone(gate, 6, 300)
     assert found.reject_share == found.rejected / 300
     whole = PROFILE.model_copy(update={"memory": PROFILE.memory.model_copy(update={"sram": Region(origin=0, bytes=1 << 40)})})
     endless = gate.budget.override(**dict.fromkeys(BUDGET_FIELDS, 1e12))
-    assert survey(replace(gate, profile=whole, budget=endless), 5, 300).rejected == 0
+    assert alone(replace(gate, profile=whole, budget=endless), 5, 300).rejected == 0
 
 
 def smallest_need(name: str, window_s: float) -> float:
@@ -130,7 +137,7 @@ def test_an_impossible_budget_says_what_to_do(name: str, limit: float) -> None:
 def test_one_candidate_that_fits_is_enough() -> None:
     for name in ("ram_bytes", "flash_bytes"):
         limit = smallest_need(name, 10.0)
-        assert survey(gate_for(**{name: limit}), 0, 100).rejected >= 99
+        assert alone(gate_for(**{name: limit}), 0, 100).rejected >= 99
         with pytest.raises(BudgetError):
             survey(gate_for(**{name: limit - 1}), 0, 100)
 
@@ -200,3 +207,48 @@ def test_an_impossible_budget_of_an_uncertain_part_says_how_uncertain_its_figure
     assert re.search(r"latency_us [\d,]+ \(x2 either way\) \(allowed", str(caught.value))
     assert re.search(r"energy_uj [\d,]+ \(x4 either way\) \(allowed", str(caught.value))
     assert re.search(r"ram_bytes [\d,]+ \(allowed", str(caught.value))
+
+
+@pytest.mark.parametrize("family", JOINT.families)
+def test_a_joint_gate_judges_each_candidate_as_its_own_family_does(family: str) -> None:
+    rng, joint, own = np.random.default_rng(4), gate_for(space=JOINT), gate_for(space=read_joint([family]))
+    for _ in range(20):
+        parameters = drawn(rng, JOINT, space=family)
+        plain = {n.removeprefix(f"{family}."): v for n, v in parameters.items() if n.startswith(f"{family}.")}
+        assert joint.candidate(parameters) == own.candidate(plain) and joint.graph(parameters).hash == own.graph(plain).hash
+        verdict = joint.judge(parameters)
+        assert verdict == own.judge(plain) and verdict.family == family
+        assert (
+            joint.judge(parameters | {n: v for n, v in drawn(rng, JOINT).items() if n != "space" and n not in own_names(family)}) == verdict
+        )
+
+
+def own_names(family: str) -> set[str]:
+    return {name for name in JOINT.choices if name.startswith(f"{family}.")}
+
+
+def test_a_joint_survey_is_that_of_every_family() -> None:
+    found = survey(gate_for(space=JOINT), 3, 100)
+    assert found == {family: alone(gate_for(space=read_joint([family])), 3, 100) for family in JOINT.families}
+    assert not any(seen.needs for seen in found.values())
+
+
+def test_one_family_that_fits_is_enough_and_the_other_says_what_it_needs() -> None:
+    least = {family: alone_need(family) for family in JOINT.families}
+    poor, rich = max(least, key=least.__getitem__), min(least, key=least.__getitem__)
+    limit = (least[poor] + least[rich]) // 2
+    found = survey(gate_for(space=JOINT, flash_bytes=limit), 0, 50)
+    assert found[rich].needs == "" and f"flash_bytes {least[poor]:,.0f} (allowed {limit:,.0f})" in found[poor].needs
+    with pytest.raises(BudgetError) as caught:
+        survey(gate_for(space=JOINT, flash_bytes=least[rich] - 1), 0, 50)
+    for family, need in least.items():
+        assert f"space '{family}': the smallest still needs flash_bytes {need:,.0f}" in str(caught.value)
+
+
+def alone_need(family: str) -> float:
+    """Flash of the smallest candidate of a family."""
+    with pytest.raises(BudgetError) as caught:
+        survey(gate_for(space=read_joint([family]), flash_bytes=1), 0, 50)
+    found = re.search(r"flash_bytes ([\d,]+) \(allowed 1\)", str(caught.value))
+    assert found, str(caught.value)
+    return float(found[1].replace(",", ""))

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,28 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from made_tables import OVERHEADS, PROVENANCE, made_table
-from random_networks import random_network
+from random_networks import random_modalities, random_network
 
 from hwnas import space
 from hwnas.cli.app import run
 from hwnas.errors import CostError, FirmwareError, MissingEntryError
+from hwnas.export import c
 from hwnas.firmware.build import kernel_set_hash
 from hwnas.firmware.cores import core
-from hwnas.firmware.counting import OperatorRun
+from hwnas.firmware.counting import OperatorRun, Watch
+from hwnas.firmware.emulator import emulate
 from hwnas.firmware.profiler import Profiler
-from hwnas.graph import Shape
+from hwnas.graph import Add, Graph, Shape
 from hwnas.hardware import profile, table
-from hwnas.hardware.ops import OpKey, op_key
+from hwnas.hardware.cost import operator_cycles, predict
+from hwnas.hardware.deployment import uniform
+from hwnas.hardware.ops import OpKey, op_key, table_key
 from hwnas.hardware.table import LookupTable, Row, new_table
 from hwnas.hardware.weights import layouts
 from hwnas.pipeline import profiling
 from hwnas.pipeline.profiling import Group, check_kernels, empty_table, extended, fill_table, missing, reachable, shapes_of
 from hwnas.pipeline.progress import Silent
+from hwnas.quantize.arbitrary import arbitrary
 from hwnas.tasks import TASKS
 
 PROFILE = profile.read("cortex-m4-192k")
@@ -74,7 +79,7 @@ def profiler() -> Profiler:
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """A space of few shapes."""
-    block = {"channels": [8], "kernel": [5], "stride": [1, 2], "expansion": [1, 2]}
+    block = {"channels": [8], "kernel": [5], "dilation": [1], "stride": [1, 2], "expansion": [1, 2]}
     stem = {"channels": [8], "kernel": [7], "stride": [8]}
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump({"family": "mobilenet1d", "description": "-", "stem": stem, "blocks": [2], "block": block}))
@@ -84,15 +89,35 @@ def small(tmp_path: Path) -> Path:
 # What is reached, and the rows that answer it.
 
 
+@pytest.mark.parametrize("make", [random_network, random_modalities])
 @pytest.mark.parametrize("seed", range(5))
-def test_shapes_of_a_graph_are_its_operators_in_every_layout(seed: int) -> None:
-    graph = random_network(np.random.default_rng(seed), longest=80)
+def test_shapes_of_a_graph_are_its_operators_in_every_layout(seed: int, make: Callable[[np.random.Generator], Graph]) -> None:
+    graph = make(np.random.default_rng(seed))
     found = shapes_of(graph)
     for node in graph.nodes[1:]:
         source = graph.in_shape(node)
         for weights in layouts(node.op, source):
-            assert (op_key(node.op, source, node.shape, weights), source.length) in found
+            key, length = table_key(node.op, source, node.shape, weights)
+            assert (key, length) in found
+            if not (isinstance(node.op, Add) and source.modalities > 1):
+                assert (key, length) == (op_key(node.op, source, node.shape, weights), source.length)
     assert missing(made_table(found), found) == set()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_prediction_is_what_the_program_takes(seed: int, tmp_path: Path) -> None:
+    """Rows of single operators, made for this graph of several modalities, against its whole program."""
+    rng = np.random.default_rng(seed)
+    graph = random_modalities(rng, longest=150)
+    deployment = uniform(graph, ("int8", "int16")[seed % 2])
+    filled = extended(empty_table(PROFILE), shapes_of(graph), Silent())
+    predicted = predict(graph, deployment, PROFILE, filled, 10.0)
+    c.write(arbitrary(graph, rng), deployment, tmp_path, weights_hash="")
+    shape = graph.input_shape
+    measured = emulate(tmp_path, M4, PROFILE.memory).measure(np.zeros((shape.length, shape.channels), np.int8), Watch.READS)
+    assert operator_cycles(graph, deployment, filled) == [run_of.cycles for _, run_of in measured.per_node(graph)]
+    assert predicted.cycles == measured.cycles
+    assert (predicted.ram_bytes, predicted.flash_bytes) == (measured.ram_bytes, measured.flash_bytes)
 
 
 def test_missing_finds_the_rows_that_are_gone_and_no_marked_ones() -> None:
@@ -143,6 +168,8 @@ KINDS = [
     OpKey("concat", 1, 1, 1, 5, 12, "none"),
     *(OpKey(name, 3, 2, 1, c, c, "none") for name in ("avg_pool1d", "max_pool1d") for c in (3, 8)),
     *(OpKey(name, 1, 1, 1, 5, 6, w) for name in ("lstm", "lstm_last") for w in ("int8", "int16")),
+    *(OpKey("split", 1, 1, 1, c, 1, "none") for c in (2, 4)),
+    *(OpKey("join", 1, 1, 1, c, 3 * c, "none") for c in (1, 5, 8)),
     OpKey("global_avg_pool", 1, 1, 1, 12, 12, "none"),
     OpKey("dense", 1, 1, 1, 12, 6, "int16"),
 ]
@@ -331,8 +358,9 @@ def test_the_count_is_told_and_a_space_too_large_is_refused(
     assert not (tmp_path / "u.csv").exists()
 
 
-def test_the_shipped_space_keeps_to_the_limit() -> None:
-    assert len(profiling._groups(profiling._space_shapes("mobilenet1d"))) <= profiling.LARGEST_SPACE_ROWS
+@pytest.mark.parametrize("name", space.names())
+def test_the_shipped_spaces_keep_to_the_limit(name: str) -> None:
+    assert len(profiling._groups(profiling._space_shapes(name))) <= profiling.LARGEST_SPACE_ROWS
 
 
 def test_a_table_filled_by_the_emulator_covers_its_space(tmp_path: Path, small: Path) -> None:
@@ -381,14 +409,14 @@ def shipped() -> LookupTable:
     return table.read(PROFILE.table_path)
 
 
-@pytest.mark.parametrize("window_s", [10.0, 30.0])
-@pytest.mark.parametrize("task", sorted(TASKS))
-def test_every_reachable_operator_has_a_figure(window_s: float, task: str, shipped: LookupTable) -> None:
-    window = Shape(1, round(window_s * TASKS[task].rate_hz))
-    shapes = reachable(SPACE, window, len(TASKS[task].labels))
-    assert len(shapes) > 3000 and {key.operator for key, _ in shapes} == set(OPERATORS)
-    for key, length in shapes:
-        assert shipped.cost(key, length).cycles > 0
+@pytest.mark.parametrize("name", space.names())
+def test_every_reachable_operator_has_a_figure(name: str, shipped: LookupTable) -> None:
+    found, other = space.read(name), table.read(profile.read("watch-a53").table_path)
+    for window in (Shape(1, 1000), Shape(1, 3000), Shape(4, 256)):
+        shapes = set().union(*(reachable(found, window, len(task.labels)) for task in TASKS.values()))
+        assert len(shapes) > 2000
+        for key, length in shapes:
+            assert shipped.cost(key, length).cycles > 0 and other.cost(key, length).cycles > 0
 
 
 def test_the_shipped_table_is_of_the_shipped_kernels(shipped: LookupTable) -> None:

@@ -25,7 +25,7 @@ EVERYTHING: dict[str, Any] = {
     "window_s": 12.5,
     "subjects": 17,
     "windows": 333,
-    "space": "mobilenet1d",
+    "spaces": ("mobilenet1d", "lstm"),
     "teacher": "resnet34_1d",
     "tuner": "random",
     "service": "nni",
@@ -90,7 +90,11 @@ def test_a_plain_file_of_fields_needs_no_profile_where_a_flag_names_it(tmp_path:
     [
         ({"task": "rythm"}, "Did you mean 'rhythm'"),
         ({"teacher": "resnet18"}, "Did you mean 'resnet18_1d'"),
-        ({"space": "mobilenet"}, "Did you mean 'mobilenet1d'"),
+        ({"spaces": ["lstm", "mobilenet"]}, "Did you mean 'mobilenet1d'"),
+        ({"spaces": ["lstm", "lstm"]}, "'lstm' is given twice"),
+        ({"spaces": []}, "'spaces'.*at least 1"),
+        ({"spaces": "lstm"}, "'spaces'.*got 'lstm'"),
+        ({"space": "lstm"}, "'space': unknown key.*Did you mean 'spaces'"),
         ({"profile": "cortex"}, "unknown hardware profile 'cortex'"),
         ({"tuner": "best"}, "'tuner'.*got 'best'"),
         ({"seed": -1}, "'seed'.*got -1"),
@@ -144,13 +148,13 @@ def test_limits_can_stand_in_front_json() -> None:
     assert json.loads(json.dumps(asdict(largest.limits), allow_nan=False)) == asdict(largest.limits)
 
 
-ALSO = {"effort": {"recipes"}}  # quick runs have recipes of their own
+ALSO = {"effort": {"recipes"}, "spaces": {"space_content_lstm"}}  # quick runs have recipes of their own
 
 
-@pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"profile", "space", *MAY_CHANGE}))
+@pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"profile", *MAY_CHANGE}))
 def test_a_fingerprint_names_what_changed(name: str) -> None:
     before, now = fingerprint(config(), "d0"), fingerprint(config(**{name: EVERYTHING[name]}), "d0")
-    assert {key for key in now if now[key] != before[key]} == {name} | ALSO.get(name, set())
+    assert {key for key in now if now[key] != before.get(key)} == {name} | ALSO.get(name, set())
 
 
 def test_a_fingerprint_holds_the_content_of_the_data_and_not_its_path() -> None:
@@ -164,11 +168,13 @@ def test_a_fingerprint_holds_the_content_of_a_space_file_too(tmp_path: Path) -> 
     mine = tmp_path / "mine.yaml"
     text = (folder("search_spaces") / "mobilenet1d.yaml").read_text()
     mine.write_text(text)
-    before = fingerprint(config(space=str(mine)), "d0")
-    assert fingerprint(config(space=str(mine)), "d0") == before
+    spaces = ["lstm", str(mine)]
+    before = fingerprint(config(spaces=spaces), "d0")
+    assert fingerprint(config(spaces=spaces), "d0") == before
+    assert {"space_content_lstm", "space_content_mobilenet1d"} <= before.keys()
     mine.write_text(text.replace("stride: [4, 8]", "stride: [4]"))
-    now = fingerprint(config(space=str(mine)), "d0")
-    assert {key for key in now if now[key] != before[key]} == {"space_content"}
+    now = fingerprint(config(spaces=spaces), "d0")
+    assert {key for key in now if now[key] != before[key]} == {"space_content_mobilenet1d"}
 
 
 def test_a_fingerprint_holds_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,9 +199,9 @@ def test_relative_paths_count_from_where_they_were_written(tmp_path: Path, monke
     for place in ("here", "there"):
         (tmp_path / place / "mine.yaml").write_text(shipped)
     file = tmp_path / "there" / "run.yaml"
-    file.write_text(f"profile: {PROFILE}\ndata: recordings\nspace: mine.yaml\n")
+    file.write_text(f"profile: {PROFILE}\ndata: recordings\nspaces: [mine.yaml, lstm]\n")
     of_file = resolve(file, {}, {})
-    assert (of_file.data, of_file.space) == (str(tmp_path / "there" / "recordings"), str(tmp_path / "there" / "mine.yaml"))
-    of_flags = resolve(file, {"data": "recordings", "space": "mine.yaml"}, {})
-    assert (of_flags.data, of_flags.space) == (str(tmp_path / "here" / "recordings"), str(tmp_path / "here" / "mine.yaml"))
-    assert resolve(file, {"space": "mobilenet1d"}, {}).space == "mobilenet1d"
+    assert (of_file.data, of_file.spaces) == (str(tmp_path / "there" / "recordings"), (str(tmp_path / "there" / "mine.yaml"), "lstm"))
+    of_flags = resolve(file, {"data": "recordings", "spaces": ["lstm", "mine.yaml"]}, {})
+    assert (of_flags.data, of_flags.spaces) == (str(tmp_path / "here" / "recordings"), ("lstm", str(tmp_path / "here" / "mine.yaml")))
+    assert resolve(file, {"spaces": ["mobilenet1d"]}, {}).spaces == ("mobilenet1d",)

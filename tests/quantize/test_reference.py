@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_integers import clamp, node_output
+from random_networks import random_modalities
 from random_students import quantized_student, random_graph, random_integers, random_windows
 
 from hwnas.errors import QuantizationError
-from hwnas.graph import Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Lstm
+from hwnas.graph import Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Join, Lstm, MaxPool1d, Split
 from hwnas.quantize import reference
 from hwnas.quantize.arbitrary import arbitrary
-from hwnas.quantize.qgraph import Int8, Quant, QuantGraph, QuantLstm, QuantWeights, requantize
+from hwnas.quantize.qgraph import Int8, Quant, QuantGraph, QuantLstm, QuantWeights, gate_bound, requantize
 
 Make = Callable[[Graph, np.random.Generator], QuantGraph]
 
@@ -38,6 +39,64 @@ def test_every_tensor_equals_python_integers(make: Make, seed: int) -> None:
             naive.append(node_output(q, index, *(naive[i] for i in node.inputs)))
             assert tensors[index][window].tolist() == naive[index], f"node {index} {node}"
     assert (reference.run(q, x) == tensors[-1][:, 0]).all()
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30)
+def test_modalities_equal_python_integers(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    q = arbitrary(random_modalities(rng, longest=16), rng)
+    x = rng.integers(-128, 128, (3, q.graph.input_shape.length, q.graph.input_shape.channels), dtype=np.int8)
+    tensors = reference.run_all(q, x)
+    for window in range(len(x)):
+        for index, node in enumerate(q.graph.nodes[1:], start=1):
+            found = tensors[index][window].tolist()
+            assert found == node_output(q, index, *(tensors[i][window].tolist() for i in node.inputs)), f"node {index} {node}"
+    assert (reference.run(q, x) == tensors[-1][:, 0]).all()
+
+
+@pytest.mark.parametrize("op", [Split(), Join(), MaxPool1d(2, 2)])
+def test_what_only_moves_values_keeps_their_quantisation(op: Split | Join | MaxPool1d) -> None:
+    builder = GraphBuilder()
+    x = builder.add(Split(), builder.add(Input(2, 8)))
+    builder.add(Join(), builder.add(op, x) if isinstance(op, MaxPool1d) else x)
+    graph = builder.build()
+    index = next(i for i, node in enumerate(graph) if type(node.op) is type(op))
+    quants = [Quant(0.5, 3)] * len(graph.nodes)
+    QuantGraph(graph, tuple(quants), {}, {})
+    quants[index] = Quant(0.5, 4)
+    with pytest.raises(QuantizationError, match=rf"node {index} \(\w+\) must keep the quantisation of its input"):
+        QuantGraph(graph, tuple(quants), {}, {})
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_bound_of_gates_is_reached_by_some_input_and_never_passed(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    channels, units = int(rng.integers(1, 6)), int(rng.integers(1, 6))
+    points = [int(p) for p in rng.integers(-128, 128, 2)]
+    bias = rng.integers(-(2**18), 2**18, (units, 4)).astype(np.int32)
+    lstm = QuantLstm(rng.integers(-127, 128, (units, 4, channels + units)).astype(np.int8), bias, np.ones((units, 4), np.int32), 1)
+    weights = lstm.weights.reshape(4 * units, -1).astype(int)
+    zero = np.repeat(points, [channels, units])
+    best = max(
+        abs(sum(w * ((127 if (w > 0) == up else -128) - z) for w, z in zip(row, zero, strict=True)) + b)
+        for row, b in zip(weights, bias.ravel().astype(int), strict=True)
+        for up in (True, False)
+    )
+    assert gate_bound(lstm, *points) == best
+
+
+def test_an_lstm_whose_accumulators_can_leave_their_format_is_refused() -> None:
+    graph, quants = lstm_of(1, 2, 3), (Quant(1.0, 0), Quant(1.0, 0))
+    for bias, message in ((2**25 - 1 - 128 * 127, None), (2**25 - 128 * 127, "may reach 33554432, at most 33554431")):
+        weights = np.zeros((2, 4, 3), np.int8)
+        weights[1, 2, 0] = -127
+        constants = QuantLstm(weights, np.full((2, 4), bias, np.int32), np.ones((2, 4), np.int32), 1)
+        if message is None:
+            QuantGraph(graph, quants, {}, {}, lstms={1: constants})
+        else:
+            with pytest.raises(QuantizationError, match=message):
+                QuantGraph(graph, quants, {}, {}, lstms={1: constants})
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from random_networks import random_modalities
 from random_students import random_graph, random_integers
 from safetensors import safe_open
 from safetensors.numpy import save as to_safetensors
 
 from hwnas.errors import QuantizationError
 from hwnas.quantize import reference, storage
+from hwnas.quantize.arbitrary import arbitrary
 from hwnas.quantize.qgraph import QuantGraph
 
 
@@ -44,6 +46,17 @@ def test_round_trip_is_exact(tmp_path: Path, seed: int) -> None:
             assert type(left) is type(right) and np.array_equal(left, right)
     assert storage.content_hash(found) == storage.content_hash(q)
     x = np.random.default_rng(1).integers(-128, 128, (3, 20, q.graph.input_shape.channels), dtype=np.int8)
+    assert (reference.run(found, x) == reference.run(q, x)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_modalities_come_back(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    q = arbitrary(random_modalities(rng, longest=20), rng)
+    storage.save(q, tmp_path)
+    found = storage.load(tmp_path)
+    assert found.graph == q.graph and storage.content_hash(found) == storage.content_hash(q)
+    x = rng.integers(-128, 128, (2, q.graph.input_shape.length, q.graph.input_shape.channels), dtype=np.int8)
     assert (reference.run(found, x) == reference.run(q, x)).all()
 
 

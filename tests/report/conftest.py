@@ -28,6 +28,32 @@ def _quality(auc: float, short: float) -> dict[str, Any]:
     }
 
 
+def _quantisation(number: int, auc: float) -> dict[str, Any]:
+    """QAT for one student in three."""
+    lost = 0.0004 * number
+    trained = number % 3 == 0
+    return {
+        "method": "qat" if trained else "ptq",
+        "calibration": "percentile",
+        "temperature": 1.1 + 0.05 * number,
+        "confidence": {"nll_before": 0.5, "nll_after": 0.45, "ece_before": 0.061, "ece_after": 0.022},
+        "float": {"af_auc": auc + lost, "accuracy": auc - 0.15 + 2 * lost},
+        "ptq": {"af_auc": auc if not trained else auc - 4 * lost, "accuracy": auc - 0.15},
+        "qat": {"af_auc": auc, "accuracy": auc - 0.15} if trained else None,
+        "shipped": {"af_auc": auc, "accuracy": auc - 0.15},
+        "reason": f"PTQ costs {100 * lost:.2f} points of af_auc" + (": QAT is shipped" if trained else ", no more than 0.2 points"),
+        "sensitivity": [
+            {"node": node, "operator": name, "loss": 0.013 * node * number - 0.02, "logit_mse": 0.001}
+            for node, name in enumerate(["conv1d", "depthwise_conv1d", "conv1d", "dense"][: 3 + number % 2], start=1)
+        ],
+    }
+
+
+def _compared(differing: float, largest: int) -> dict[str, Any]:
+    shares = {"share_within_one_step": 1.0, "share_within_two_steps": 1.0, "share_same_class": 0.9975}
+    return {"share_differing": differing, **shares, "largest_step": largest}
+
+
 def _student(number: int, latency_us: float, auc: float) -> dict[str, Any]:
     channels = 8 + 8 * number
     return {
@@ -40,11 +66,22 @@ def _student(number: int, latency_us: float, auc: float) -> dict[str, Any]:
         "folder": f"students/{number}",
         "summary": f"stem {channels} k11 s4, ds {2 * channels} k5 s2, ir {2 * channels} k7 x2, head 6",
         "exports": {
-            "tflite": {"operator_largest_step": 1, "share_differing": 0.00312, "largest_step": 1},
-            "onnx": {"operator_largest_step": 1, "share_differing": 0.00208, "largest_step": 1},
-            "c": {"operator_largest_step": 0, "share_differing": 0.0, "largest_step": 0},
+            "tflite": {
+                **_compared(0.00312, 1),
+                "windows": 200,
+                "operator_largest_step": 1,
+                "operator_steps": {"conv1d": 1, "dense": 0},
+                "kernels": {"reference": _compared(0.00312, 1), "xnnpack": _compared(0.0107, 2)},
+                "bytes": 20_480 + 1024 * number,
+            },
+            "onnx": {**_compared(0.00208, 1), "windows": 200, "operator_largest_step": 1, "operator_steps": {}, "kernels": {}},
+            "c": {"windows": 200, "windows_differing": 0},
         },
+        "quantisation": _quantisation(number, auc),
     }
+
+
+COUNTS = {"proposed": 96, "rejected": 48, "duplicates": 3, "scored": 30, "failed": 1, "reject_share": 0.412, "needs": ""}
 
 
 def sample_front() -> dict[str, Any]:
@@ -109,6 +146,8 @@ def sample_front() -> dict[str, Any]:
             "failed": 1,
             "reject_share": 0.412,
             "seconds": 381.4,
+            "spaces": ["mobilenet1d"],
+            "families": {"mobilenet1d": COUNTS | {"finished": 7, "front": 6}},
         },
         "best": students[-1]["id"],
         "students": students,
@@ -132,6 +171,21 @@ def sample_trials() -> list[dict[str, Any]]:
     return rows
 
 
+FAMILIES = ("mobilenet1d", "lstm", "modality_conv")
+
+
+def joint_run() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The same run over three families, of which the last scored nothing."""
+    front, trials = sample_front(), sample_trials()
+    for number, student in enumerate((*front["students"], *front["fallen"])):
+        student["family"] = FAMILIES[number % 2]
+    for number, trial in enumerate(trials):
+        trial["family"] = FAMILIES[number % 2] if trial["status"] == "scored" else FAMILIES[number % 3]
+    counts = [COUNTS | {"finished": 4, "front": 3}, COUNTS | {"finished": 3, "front": 3}, COUNTS | {"scored": 0, "finished": 0, "front": 0}]
+    front["search"] |= {"spaces": list(FAMILIES), "families": dict(zip(FAMILIES, counts, strict=True))}
+    return front, trials
+
+
 WATCH = {
     "core": "cortex-a53",
     "clock_hz": 1_700_000_000,
@@ -152,6 +206,11 @@ def doubtful_front() -> dict[str, Any]:
 @pytest.fixture
 def doubtful() -> dict[str, Any]:
     return doubtful_front()
+
+
+@pytest.fixture
+def joint() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    return joint_run()
 
 
 @pytest.fixture

@@ -16,12 +16,14 @@ import pytest
 from rich.console import Console
 
 from hwnas.errors import RunError
-from hwnas.report import from_log, terminal_table, write
-from hwnas.report.content import FIGURES, KINDS, NONE, sections
+from hwnas.report import from_log, terminal_families, terminal_table, write
+from hwnas.report import table as csv_table
+from hwnas.report.content import FIGURES, KINDS, NONE
 from hwnas.report.facts import LOOK, OBJECTIVES, facts
-from hwnas.report.figures import axes, interactive
+from hwnas.report.figures import axes, colours_of, interactive, layers
 from hwnas.report.page import tiles
 from hwnas.report.points import cloud
+from hwnas.report.sections import sections
 
 Row = dict[str, Any]
 FILES = {"report.md", "report.html", "front.csv", "figures/pareto.png"}
@@ -355,3 +357,121 @@ def test_rows_from_the_log() -> None:
     ]
     assert rows[1] == {"id": 0, "hash": "bb", "status": "scored", "cost": {"ram_bytes": 1}, "metrics": {"af_auc": 0.9}}
     assert rows[0]["violations"] == {"ram_bytes": [9, 8]}
+
+
+Joint = tuple[Row, list[Row]]
+
+
+def section(title: str, front: Row, trials: list[Row]) -> Any:
+    (found,) = (s for s in sections(front, trials) if s.title == title)
+    return found
+
+
+def test_a_joint_run_names_families_where_students_stand(tmp_path: Path, joint: Joint) -> None:
+    front, trials = joint
+    for title in ("quality", "cost"):
+        table = section(f"Students on the Pareto front: {title}", front, trials)
+        assert [c.title for c in table.columns[:2]] == ["student", "family"]
+        assert [row[1] for row in table.rows] == [s["family"] for s in front["students"]]
+    write(tmp_path, front, trials)
+    assert "mobilenet1d 3, lstm 3, modality_conv 0" in (tmp_path / "report.html").read_text()
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "front.csv").read_text())))
+    assert [row["family"] for row in rows] == [s["family"] for s in (*front["students"], *front["fallen"])]
+    assert dict(facts(front))["spaces"] == "mobilenet1d, lstm, modality_conv"
+
+
+def test_one_family_has_no_column_of_its_own(front: Row, trials: list[Row]) -> None:
+    assert "family" not in [c.title for c in section("Students on the Pareto front: quality", front, trials).columns]
+    points = cloud(front, trials)
+    assert colours_of(points) == {} and [layer.points for layer in layers(points)] == [points.scored, points.fallen, points.front]
+
+
+def test_a_joint_scatter_draws_every_point_once_in_the_colour_of_its_family(joint: Joint) -> None:
+    points = cloud(*joint)
+    colours = colours_of(points)
+    assert list(colours) == ["mobilenet1d", "lstm", "modality_conv"] and len(set(colours.values())) == 3
+    drawn = [(layer.mark.label, layer.colour, p) for layer in layers(points) for p in layer.points]
+    assert len(drawn) == len(points.scored) + len(points.fallen) + len(points.front)
+    assert all(colour == colours[p.family] for _, colour, p in drawn)
+    assert all(p.family in "\n".join(p.text) for p in points.front)
+    figure = interactive(points, "AF AUC")
+    for switch in axes(points).values():
+        assert [len(x) for x in switch["x"]] == [len(trace.y) for trace in figure.data], "switching the axis moves every trace"
+    shown = [trace.name for trace in figure.data if trace.showlegend is not False]
+    assert shown[2:] == [*colours, "scored (short distillation)", "fully distilled, not on the front", "Pareto front"]
+    assert {trace.legendgroup for trace in figure.data if trace.showlegend is False} == set(colours)
+
+
+def test_families_are_counted(joint: Joint) -> None:
+    front, trials = joint
+    table = section("Student families", front, trials)
+    assert table.rows[1] == ("lstm", "96", "48", "3", "30", "1", "3", "3", "41.2 %")
+    assert [row[0] for row in table.rows] == list(front["search"]["families"])
+    assert not any("families" in row[0] for row in section("Search", front, trials).rows)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_tables_of_a_joint_run_fit(joint: Joint, width: int) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=width)
+    console.print(terminal_table(joint[0]))
+    console.print(terminal_families(joint[0]))
+    text = shown.getvalue()
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+    assert text.count("modality_conv") == 1 and text.count("lstm") == 4
+
+
+def test_quantisation_stands_beside_the_float_student(front: Row, trials: list[Row]) -> None:
+    table = section("From float to int8", front, trials)
+    heads = [f"{c.group} {c.title}".strip() for c in table.columns]
+    by = dict(zip(heads, table.rows[2], strict=True))
+    found = front["students"][2]["quantisation"]
+    assert by["method"] == "QAT, ranges: percentile" and by["why"] == found["reason"]
+    assert (by["temperature"], by["ECE"], by["ECE, calibrated"]) == ("1.250", "0.061", "0.022")
+    for form, name in {"float": "float", "ptq": "PTQ", "qat": "QAT", "shipped": "shipped"}.items():
+        assert by[f"AF AUC {name}"] == f"{found[form]['af_auc']:.4f}"
+    assert dict(zip(heads, table.rows[0], strict=True))["AF AUC QAT"] == NONE
+    rows = list(csv.DictReader(io.StringIO(csv_table.render(front))))
+    assert (rows[2]["quantisation"], rows[2]["validation_af_auc_ptq"]) == ("qat", str(found["ptq"]["af_auc"]))
+
+
+def test_layers_that_int8_hurts_are_marked(written: Path, front: Row, trials: list[Row]) -> None:
+    table = section("Sensitivity to int8, layer by layer", front, trials)
+    students = [*front["students"], *front["fallen"]]
+    assert [c.title for c in table.columns[1:]] == [s["id"] for s in students]
+    for column, student in enumerate(students, start=1):
+        losses = {str(row["node"]): row["loss"] for row in student["quantisation"]["sensitivity"]}
+        for number, row in enumerate(table.rows):
+            loss = losses.get(row[0])
+            assert row[column].endswith(NONE if loss is None else f"{loss:+.2f}")
+            assert ((number, column) in table.marked) == (loss is not None and loss >= 0.1)
+    text = table.rows[1][7]
+    assert (
+        f'<td class="marked">{text}</td>' in (written / "report.html").read_text() and f"**{text}**" in (written / "report.md").read_text()
+    )
+
+
+def test_exported_files_stand_with_size_and_every_set_of_kernels(front: Row, trials: list[Row]) -> None:
+    table = section("Exported files against the int8 reference", front, trials)
+    heads = [c.title for c in table.columns]
+    rows = [dict(zip(heads, row, strict=True)) for row in table.rows if row[0] == front["students"][0]["id"]]
+    assert [row["file"] for row in rows] == ["tflite (reference)", "tflite (xnnpack)", "onnx", "c"]
+    assert [row["size, KB"] for row in rows] == ["21.0", "", NONE, "23.4"]
+    assert [row["outputs differing"] for row in rows] == ["0.31 %", "1.07 %", "0.21 %", "0.00 %"]
+    assert [row["same class"] for row in rows] == ["99.75 %", "99.75 %", "99.75 %", "100.00 %"]
+    assert [row["largest step"] for row in rows] == ["1", "2", "1", "0"]
+    assert [row["largest step, one operator"] for row in rows] == ["1", NONE, "1", "0"]
+
+
+def test_a_program_that_differs_claims_no_agreement(front: Row, trials: list[Row]) -> None:
+    front["students"][0]["exports"] = {"c": {"windows": 200, "windows_differing": 3}}
+    row = section("Exported files against the int8 reference", front, trials).rows[0]
+    assert row[1] == "c" and row[4:] == (NONE,) * 6
+
+
+@pytest.mark.parametrize("gone", ["quantisation", "exports", "family"])
+def test_a_student_without_a_part_leaves_the_rest(tmp_path: Path, front: Row, trials: list[Row], gone: str) -> None:
+    for student in front["students"]:
+        del student[gone]
+    write(tmp_path, front, trials)
+    assert all(s["id"] in (tmp_path / "report.md").read_text() for s in front["students"])

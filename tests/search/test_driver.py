@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from hwnas.search import driver, toy, trial_log
 from hwnas.search.driver import Outcome, search
 from hwnas.search.gate import GatedTuner
 from hwnas.search.trial_log import TrialLog, comparable, parse
-from hwnas.search.trials import Event, Trial, count_proposals, read_trials, trial_seed
+from hwnas.search.trials import Event, Trial, count, read_trials, trial_seed
 from hwnas.search.tuners import make
 from hwnas.search.workers import PoolStats, Score, Task, reason_of
 
@@ -49,8 +50,10 @@ def test_a_search_scores_what_was_asked(reference: tuple[Outcome, Path]) -> None
         assert trial.objectives.ram_bytes == trial.cost["ram_bytes"]
     records = parse(path)[0][1:]
     assert [replace(t, seconds=0.0) for t in read_trials(records)] == timeless(outcome)
-    assert count_proposals(records).proposed == 20
-    assert count_proposals(records).rejected > 0
+    tally = count(records)
+    assert (tally.total.proposed, tally.total.scored, tally.total.failed) == (20, 20, 0)
+    assert tally.total.rejected > 0
+    assert tally.families == {toy.PLAIN: tally.total}
 
 
 @pytest.mark.parametrize("jobs", [2, 3])
@@ -72,7 +75,23 @@ def test_more_trials_continue_a_finished_search(reference: tuple[Outcome, Path],
     more = run(path, trials=28, resume=True, watch=events.append)
     assert timeless(more) == timeless(run(tmp_path / "u.jsonl", trials=28))
     assert [e.replayed for e in events if e.kind == "scored"] == [True] * 20 + [False] * 8
-    assert (events[-1].scored, events[-1].failed) == (28, 0)
+    assert (events[-1].tally.total.scored, events[-1].tally.total.failed) == (28, 0)
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+def test_a_joint_search_resumes_and_counts_every_family(tmp_path: Path, cut: float) -> None:
+    path, space = tmp_path / "t.jsonl", toy.joint_space()
+    whole = run(path, space=space, trials=18)
+    tally = count(parse(path)[0][1:])
+    assert {f: c.scored for f, c in tally.families.items()} == Counter(t.family for t in whole.scored)
+    assert set(tally.families) == set(toy.FAMILIES) and min(c.scored for c in tally.families.values()) >= 2
+    for kind in ("proposed", "rejected", "duplicate", "scored", "failed"):
+        assert getattr(tally.total, kind) == sum(getattr(c, kind) for c in tally.families.values())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * cut)])
+    events: list[Event] = []
+    assert timeless(run(path, space=space, trials=18, resume=True, watch=events.append)) == timeless(whole)
+    assert events[-1].tally == tally
 
 
 class InlinePool:
@@ -264,7 +283,7 @@ def test_ctrl_c_leaves_a_log_that_resumes_and_no_process(reference: tuple[Outcom
     path = tmp_path / "t.jsonl"
 
     def interrupt(event: Event) -> None:
-        if event.kind == "scored" and event.scored == 8:
+        if event.kind == "scored" and event.tally.total.scored == 8:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):

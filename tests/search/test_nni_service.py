@@ -22,7 +22,9 @@ from hwnas.search.trial_log import parse
 from hwnas.search.trials import Event, read_trials, trial_seed
 from hwnas.search.tuner import ParetoTuner
 
-SERVICE = Service("hwnas.search.toy:make_judge", "hwnas.search.toy:make_scorer", "pareto", 3, {"space": "toy", "seed": 3})
+SERVICE = Service(
+    "hwnas.search.toy:make_judge", "hwnas.search.toy:make_active", "hwnas.search.toy:make_scorer", "pareto", 3, {"space": "toy", "seed": 3}
+)
 
 
 def children(of: int | None = None) -> list[psutil.Process]:
@@ -54,7 +56,7 @@ def test_an_experiment_of_four_trials(tmp_path: Path, monkeypatch: pytest.Monkey
     for trial in trials:
         if trial.metrics:  # as the in-process driver scores it
             assert trial.metrics == toy.ToyScorer()(trial.parameters, trial_seed(3, trial.hash))
-    assert events[-1].scored == 4
+    assert events[-1].tally.total.scored == 4
     assert capfd.readouterr().out == ""
 
     # Nothing is left to do: no manager is started.
@@ -148,7 +150,7 @@ def test_a_run_directory_names_no_foreign_code(tmp_path: Path, name: str, messag
     with pytest.raises(UsageError, match=message):
         load_function(name)
     with pytest.raises(UsageError, match=message):
-        Service(name, SERVICE.scorer, "pareto", 0, {}).write(tmp_path)
+        replace(SERVICE, active=name).write(tmp_path)
 
 
 def test_the_trial_program_reports_scores_and_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,18 @@ def quiet(_: object) -> None:
     """Nobody watches."""
 
 
-def run(path: Path, scorer: Any = None, *, jobs: int = 1, trials: int = 20, resume: bool = False, watch: OnEvent = quiet) -> Outcome:
-    gate = GatedTuner(make("pareto", 7), toy.ToyJudge())
-    gate.update_search_space(toy.space())
+def run(
+    path: Path,
+    scorer: Any = None,
+    *,
+    jobs: int = 1,
+    trials: int = 20,
+    resume: bool = False,
+    watch: OnEvent = quiet,
+    space: dict[str, Any] | None = None,
+) -> Outcome:
+    gate = GatedTuner(make("pareto", 7, toy.active), toy.ToyJudge())
+    gate.update_search_space(space or toy.space())
     with (TrialLog.resume if resume else TrialLog.create)(path, CONFIG) as log:
         return search(gate, scorer or toy.ToyScorer(), log, trials=trials, generation=6, jobs=jobs, seed=7, on_event=watch)
 

@@ -1,6 +1,7 @@
 """Integer constants of a node in the layout that the C kernels read. numpy; no torch, no files.
 
-The layouts stand at the head of each file in `firmware_bench/kernels/`; parameters are the structures of `hwnas_kernels.h`.
+The layouts stand at the head of each file in `firmware_bench/kernels/`; parameters are the structures of `hwnas_kernels.h`. Those of
+convolutions and pools are of one modality: their kernels are called once for each.
 """
 
 from __future__ import annotations
@@ -14,10 +15,25 @@ from hwnas.errors import ExportError
 from hwnas.export.packing.blocks import pack_blocks, pack_short
 from hwnas.export.packing.depthwise import pack_depthwise
 from hwnas.export.packing.lstm import pack_lstm
-from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Lstm, MaxPool1d, same_padding
+from hwnas.graph import (
+    OP_NAMES,
+    Add,
+    AvgPool1d,
+    Concat,
+    Conv1d,
+    Dense,
+    DepthwiseConv1d,
+    GlobalAvgPool,
+    Join,
+    Lstm,
+    MaxPool1d,
+    Shape,
+    Split,
+    same_padding,
+)
 from hwnas.hardware.ops import Layout
 from hwnas.hardware.weights import layouts
-from hwnas.memory import is_short
+from hwnas.memory import is_short, modality_bytes, values_bytes
 from hwnas.quantize.qgraph import ADD_SHIFT_BITS, QuantGraph
 
 Words = NDArray[np.uint32]
@@ -69,6 +85,8 @@ def pack_node(q: QuantGraph, index: int, weights: Layout) -> PackedNode:
         }
         packed = pack_lstm(lstm, source.channels, points[0], q.quants[index].zero_point, weights)
         return PackedNode(f"hwnas_lstm_{weights}", "hwnas_lstm_params", params, packed)
+    if isinstance(op, Split | Join):
+        return _transpose(op, source, node.shape)
     return _plain(q, index, points)
 
 
@@ -94,6 +112,19 @@ def _convolution(q: QuantGraph, index: int, weights: Layout, op: Conv1d | Depthw
     return PackedNode(f"hwnas_conv1d_{weights}", "hwnas_conv_params", params, pack_blocks(constants, in_point, weights))
 
 
+def _transpose(op: Split | Join, source: Shape, shape: Shape) -> PackedNode:
+    """Split: samples x channels of one byte -> modalities x samples. Join: modalities x samples of all their channels -> the other way."""
+    split = isinstance(op, Split)
+    params = {
+        "rows": source.length if split else source.modalities,
+        "columns": source.channels if split else source.length,
+        "block_bytes": 1 if split else source.channels,
+        "in_pitch_bytes": source.channels if split else modality_bytes(source),
+        "out_pitch_bytes": modality_bytes(shape) if split else shape.channels,
+    }
+    return PackedNode("hwnas_transpose", "hwnas_transpose_params", params, np.empty(0, np.uint32))
+
+
 def _plain(q: QuantGraph, index: int, points: list[int]) -> PackedNode:
     """Operators without weights."""
     node = q.graph.nodes[index]
@@ -103,7 +134,10 @@ def _plain(q: QuantGraph, index: int, points: list[int]) -> PackedNode:
     if isinstance(op, Add):
         first, second = q.multipliers[index]
         offset = half - points[0] * first - points[1] * second
-        struct, params = "hwnas_add_params", {"count": source.elements, "multiplier_a": first, "multiplier_b": second, "offset": offset}
+        struct, params = (
+            "hwnas_add_params",
+            {"count": values_bytes(source), "multiplier_a": first, "multiplier_b": second, "offset": offset},
+        )
     elif isinstance(op, Concat):
         first, second = q.multipliers[index]
         struct, params = (

@@ -1,0 +1,181 @@
+"""`QuantGraph` -> an ML program of coremltools, in memory. No files.
+
+Between operators a tensor is (1, C, M, L): a picture whose M rows are the modalities. Node 3 writes "node3", the last one "logits".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.errors import ExportError
+from hwnas.graph import (
+    GATES,
+    OP_NAMES,
+    Add,
+    AvgPool1d,
+    Concat,
+    Conv1d,
+    Dense,
+    DepthwiseConv1d,
+    GlobalAvgPool,
+    Join,
+    Lstm,
+    MaxPool1d,
+    Node,
+    Split,
+    same_padding,
+)
+from hwnas.quantize.qgraph import LSTM_SHIFT_BITS, SHIFT_BITS, Int8, QuantGraph
+
+INPUT, LOGITS, PROBABILITIES = "input", "logits", "probabilities"
+CORE_ML_GATES = (0, 1, 3, 2)  # our i, f, g, o in the order of CoreML: i, f, o, g
+GATE_UNIT_BITS = SHIFT_BITS - LSTM_SHIFT_BITS + 12  # of a gate's multiplier: gates are Q3.12
+DEQUANTIZE = "constexpr_affine_dequantize"
+Var = Any  # of coremltools, which carries no types
+Doubles = NDArray[np.float64]
+
+
+def tensor_name(q: QuantGraph, index: int) -> str:
+    """Name of the tensor that node `index` writes."""
+    if index == 0:
+        return INPUT
+    return LOGITS if index == len(q.graph.nodes) - 1 else f"node{index}"
+
+
+def build(q: QuantGraph, mb: Any, opset: Any) -> Any:
+    """The ML program of `q` for coremltools' builder `mb` and the operator set `opset`.
+
+    Raises:
+        ExportError: the student does not end in a dense layer, or has an operator without a CoreML form.
+    """
+    nodes, shape = q.graph.nodes, q.graph.input_shape
+    if not isinstance(nodes[-1].op, Dense):
+        raise ExportError(f"the student ends in '{OP_NAMES[type(nodes[-1].op)]}'; a CoreML package needs a dense layer as its last")
+
+    def body(input: Var) -> tuple[Var, Var]:
+        tensors = [mb.expand_dims(x=input, axes=[2], name="window")]
+        for index, node in enumerate(nodes[1:], start=1):
+            tensors.append(_Writer(q, mb, index, tensor_name(q, index)).write([tensors[i] for i in node.inputs]))
+        return tensors[-1], mb.softmax(x=tensors[-1], axis=-1, name=PROBABILITIES)
+
+    spec = mb.TensorSpec(shape=(1, shape.channels, shape.length))
+    return mb.program(input_specs=[spec], opset_version=opset)(body)
+
+
+class _Writer:
+    """Appends node `index` to the program under construction."""
+
+    def __init__(self, q: QuantGraph, mb: Any, index: int, name: str) -> None:
+        self._q, self._mb, self._index, self._name = q, mb, index, name
+        self._node: Node = q.graph.nodes[index]
+        self._source = q.graph.in_shape(self._node)
+        self._source_scale = q.quants[self._node.inputs[0]].scale
+
+    def write(self, inputs: list[Var]) -> Var:
+        """The tensor that the node writes, (1, C, M, L), or (1, K) for the logits."""
+        x, mb, name = inputs[0], self._mb, self._name
+        op = self._node.op
+        if isinstance(op, Add):
+            return mb.add(x=x, y=inputs[1], name=name)
+        if isinstance(op, Concat):
+            return mb.concat(values=inputs, axis=1, name=name)
+        if isinstance(op, GlobalAvgPool):
+            return mb.reduce_mean(x=x, axes=[3], keep_dims=True, name=name)
+        if isinstance(op, Split):
+            return mb.reshape(x=x, shape=(1, 1, self._source.channels, self._source.length), name=name)
+        writers: dict[type, Callable[[Any, Var], Var]] = {
+            Conv1d: self._convolution,
+            DepthwiseConv1d: self._convolution,
+            AvgPool1d: self._pool,
+            MaxPool1d: self._pool,
+            Dense: self._dense,
+            Lstm: self._lstm,
+            Join: self._join,
+        }
+        if type(op) not in writers:
+            raise ExportError(f"node {self._index} ({OP_NAMES[type(op)]}) has no CoreML form here; export the student as C")
+        return writers[type(op)](op, x)
+
+    def _convolution(self, op: Conv1d | DepthwiseConv1d, x: Var) -> Var:
+        constants = self._q.constants[self._index]
+        if isinstance(op, Conv1d):
+            weights, groups = constants.weights.transpose(0, 2, 1)[:, :, None], 1
+        else:
+            weights, groups = constants.weights.T[:, None, None], self._source.channels
+        left, right = same_padding(self._source.length, op.kernel, op.stride, op.dilation)
+        y = self._mb.conv(
+            x=x,
+            weight=self._expanded("weights", weights, constants.weight_scale),
+            bias=(constants.bias * constants.weight_scale * self._source_scale).astype(np.float32),
+            strides=[1, op.stride],
+            pad_type="custom",
+            pad=[0, 0, left, right],
+            dilations=[1, op.dilation],
+            groups=groups,
+            name=f"{self._name}_linear" if op.relu else self._name,
+        )
+        return self._mb.relu(x=y, name=self._name) if op.relu else y
+
+    def _pool(self, op: AvgPool1d | MaxPool1d, x: Var) -> Var:
+        window = {"kernel_sizes": [1, op.kernel], "strides": [1, op.stride], "pad_type": "valid"}
+        pool = self._mb.avg_pool if isinstance(op, AvgPool1d) else self._mb.max_pool
+        return pool(x=x, **window, name=self._name)
+
+    def _dense(self, op: Dense, x: Var) -> Var:
+        constants = self._q.constants[self._index]
+        flat = self._mb.squeeze(x=x, axes=[2, 3], name=f"{self._name}_in")
+        weights = self._expanded("weights", constants.weights, constants.weight_scale)
+        bias = (constants.bias * constants.weight_scale * self._source_scale).astype(np.float32)
+        if self._name == LOGITS:
+            return self._mb.linear(x=flat, weight=weights, bias=bias, name=self._name)
+        y = self._mb.linear(x=flat, weight=weights, bias=bias, name=f"{self._name}_flat")
+        return self._mb.expand_dims(x=y, axes=[2, 3], name=self._name)
+
+    def _lstm(self, op: Lstm, x: Var) -> Var:
+        """CoreML's LSTM reads (L, 1, C)."""
+        constants, name, mb = self._q.lstms[self._index], self._name, self._mb
+        unit = constants.multiplier / 2.0**GATE_UNIT_BITS  # (units, gates): what one step of an accumulator is worth
+        weights, rows = (_gate_major(a) for a in (constants.weights, unit))
+        channels = self._source.channels
+        hidden_scale = self._q.quants[self._index].scale
+        sequence = mb.transpose(x=mb.squeeze(x=x, axes=[2], name=f"{name}_in"), perm=[2, 0, 1], name=f"{name}_sequence")
+        start = np.zeros((1, op.units), np.float32)
+        steps, last, _ = mb.lstm(
+            x=sequence,
+            initial_h=start,
+            initial_c=start,
+            weight_ih=self._expanded("weights", weights[:, :channels], rows / self._source_scale),
+            weight_hh=self._expanded("recurrent", weights[:, channels:], rows / hidden_scale),
+            bias=(_gate_major(constants.bias) * rows).astype(np.float32),
+            direction="forward",
+            output_sequence=not op.last,
+            name=f"{name}_lstm",
+        )
+        if op.last:
+            return mb.expand_dims(x=last, axes=[2, 3], name=name)
+        return mb.expand_dims(x=mb.transpose(x=steps, perm=[1, 2, 0], name=f"{name}_out"), axes=[2], name=name)
+
+    def _join(self, op: Join, x: Var) -> Var:
+        rows = self._mb.transpose(x=x, perm=[0, 2, 1, 3], name=f"{self._name}_rows")
+        return self._mb.reshape(x=rows, shape=(1, self._node.shape.channels, 1, self._node.shape.length), name=self._name)
+
+    def _expanded(self, what: str, weights: Int8, scale: Doubles) -> Var:
+        """Our int8 weights (outputs first) with one scale a row, which CoreML expands when it loads the model."""
+        dequantize = getattr(self._mb, DEQUANTIZE)
+        return dequantize(
+            quantized_data=np.ascontiguousarray(weights),
+            zero_point=np.int8(0),
+            scale=scale.astype(np.float32),
+            axis=np.int32(0),
+            name=f"{self._name}_{what}",
+        )
+
+
+def _gate_major(values: NDArray[Any]) -> NDArray[Any]:
+    """(units, gates, ...) -> (gates * units, ...) in CoreML's order of gates."""
+    ordered = values[:, CORE_ML_GATES].swapaxes(0, 1)
+    return np.ascontiguousarray(ordered).reshape(GATES * values.shape[0], *values.shape[2:])

@@ -1,0 +1,291 @@
+"""`export_student`: a finished student's folder again in the formats asked for, each verified. Reads that folder, writes another.
+
+Everything is made and verified in a temporary folder beside its destination and moved there only when all of it holds, so a failure
+leaves the destination as it was. Verification needs no recordings: its windows are generated, and the result says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.errors import ExportError, FirmwareError, RunError, UsageError, lookup
+from hwnas.export import c, coreml, floats, onnx, tflite
+from hwnas.firmware.build import toolchain
+from hwnas.firmware.cores import core
+from hwnas.firmware.emulator import emulate
+from hwnas.graph import OP_NAMES, Graph
+from hwnas.hardware import profile as profiles
+from hwnas.hardware.cost import EMULATED, PREDICTED, predict, provenance
+from hwnas.hardware.deployment import Deployment, deploy
+from hwnas.hardware.profile import Profile
+from hwnas.hardware.table import read as read_table
+from hwnas.hardware.weights import layouts
+from hwnas.memory import plan
+from hwnas.pipeline.data import task_of
+from hwnas.pipeline.progress import Progress
+from hwnas.pipeline.shipped import ShippedCard, load_int8, read_shipped
+from hwnas.quantize import reference
+from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.student import Student
+from hwnas.tasks import check_compatible
+from hwnas.teachers.cache import predict as outputs
+
+Figures = dict[str, Any]
+WINDOWS, SUBJECTS, SEED = 200, 20, 1_000_003
+COREML_WINDOWS = 16  # each is replayed operator by operator
+FIRMWARE, PACKAGE = "firmware", "model.mlpackage"
+FOLDERS = {FIRMWARE: "model.h", PACKAGE: "Manifest.json"}  # folders that are written, and what shows that one is ours
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format: the files and folders it writes, and the function that writes them into a folder and returns what it found."""
+
+    writes: tuple[str, ...]
+    write: Callable[[_Shipment, Path], Figures]
+
+
+@dataclass(frozen=True)
+class _Shipment:
+    """A student on its way out, read and generated only as far as its formats need it."""
+
+    folder: Path
+    card: ShippedCard
+    out: Path
+    profile: Profile | None
+    self_test: bool
+
+    @cached_property
+    def int8(self) -> QuantGraph:
+        return load_int8(self.folder, self.card)
+
+    @cached_property
+    def float32(self) -> Student:
+        student = floats.load(self.folder)
+        self.card.check_graph(student.graph, self.folder)
+        return student
+
+    @cached_property
+    def windows(self) -> NDArray[np.float32]:
+        """Generated windows (N, C, T). The generator makes one signal: where a student reads more, each is another window's."""
+        made = task_of(self.card.task).load(None, window_s=self.card.window_s, seed=SEED, subjects=SUBJECTS, windows=WINDOWS)
+        check_compatible(made, self.card.rate_hz, self.card.window_s, made.x.shape[1])
+        return np.stack([np.roll(made.x[:, 0], shift, axis=0) for shift in range(self.card.channels)], axis=1)
+
+    @cached_property
+    def check(self) -> Int8:
+        return reference.quantize_input(self.int8, self.windows)
+
+
+def export_student(
+    folder: Path, formats: Sequence[str], out: Path | None, *, profile: str | None, self_test: bool, progress: Progress
+) -> dict[str, Any]:
+    """Write the student in `folder` into `out` (default: `folder/export`) in every one of `formats`.
+
+    Args:
+        profile: hardware profile that the C is placed for anew; None is the card's deployment.
+        self_test: the C holds windows and the outputs that they must give.
+
+    Returns:
+        What was written: files, bytes, and how far each format is from the int8 reference.
+
+    Raises:
+        UsageError: no student in `folder`, an unknown format or profile, an extra that is not installed, or something else in `out`.
+        HwnasError: what reading, converting, verifying or writing found; `out` is as it was then.
+    """
+    chosen = {name: lookup(FORMATS, name, "format") for name in dict.fromkeys(formats)}
+    if profile is not None and "c" not in chosen:
+        raise UsageError(f"--profile {profile} places the C form of a student; add --format c, or leave --profile out")
+    if "coreml" in chosen:
+        coreml.require()
+    hardware = profiles.read(profile) if profile is not None else None
+    target = out if out is not None else folder / "export"
+    shipment = _Shipment(folder, read_shipped(folder), target, hardware, self_test)
+    _check_replaceable(target, [name for wanted in chosen.values() for name in wanted.writes])
+    place = target
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    found = {}
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=".hwnas-export-") as work:
+            made, old = Path(work) / "new", Path(work) / "old"
+            made.mkdir()
+            old.mkdir()
+            for name, wanted in chosen.items():
+                progress.stage(f"writing and verifying {name}")
+                figures = wanted.write(shipment, made)
+                files = [path for entry in wanted.writes for path in _files(made / entry)]
+                found[name] = {
+                    "files": [str(path.relative_to(made)) for path in files],
+                    "bytes": sum(path.stat().st_size for path in files),
+                    **figures,
+                }
+            _move(made, target, old)
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror or error}; free space or choose another --out") from error
+    return {
+        "student": shipment.card.id,
+        "folder": str(folder),
+        "out": str(target),
+        "weights_hash": shipment.card.weights_hash,
+        "verified_on": {"windows": WINDOWS, "source": "synthetic", "name": f"signal generator, seed {SEED}"},
+        "exports": found,
+    }
+
+
+def _check_replaceable(target: Path, names: Sequence[str]) -> None:
+    """Refuse to put files where something stands that was not written by an export."""
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is no folder; choose another --out")
+    for name in names:
+        path = target / name
+        ours = (path / FOLDERS[name]).is_file() if name in FOLDERS else path.is_file()
+        if path.exists() and not ours:
+            raise UsageError(f"{path} exists and was not written by hwnas; move it away or choose another --out")
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _move(made: Path, target: Path, old: Path) -> None:
+    """Move everything in `made` into `target`, what it replaces into `old`; where that fails, undo it."""
+    missing = [folder for folder in (target, *target.parents) if not folder.exists()]
+    undo: list[Callable[[], None]] = []
+    try:
+        for folder in reversed(missing):
+            folder.mkdir()
+            undo.append(folder.rmdir)
+        for new in sorted(made.iterdir()):
+            place = target / new.name
+            if place.exists():
+                os.replace(place, old / new.name)
+                undo.append(lambda place=place: os.replace(old / place.name, place))  # type: ignore[misc]
+            os.replace(new, place)
+            undo.append(lambda new=new, place=place: os.replace(place, new))  # type: ignore[misc]
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        raise
+
+
+def _tflite(shipment: _Shipment, folder: Path) -> Figures:
+    comparison = tflite.write(shipment.int8, folder / "model.tflite", shipment.check)
+    return {"comparison": asdict(comparison), "provenance": "run in tflite-runtime and compared with the int8 reference"}
+
+
+def _onnx(shipment: _Shipment, folder: Path) -> Figures:
+    comparison = onnx.write(shipment.int8, folder / "model.onnx", shipment.check)
+    return {"comparison": asdict(comparison), "provenance": "run in onnxruntime and compared with the int8 reference"}
+
+
+def _coreml(shipment: _Shipment, folder: Path) -> Figures:
+    card = shipment.card
+    facts = {
+        "weights": card.weights_hash,
+        "task": card.task,
+        "rate_hz": f"{card.rate_hz:g}",
+        "window_s": f"{card.window_s:g}",
+        "trained_on": f"{card.data.name} ({card.data.source})",
+        "verified_on": f"{COREML_WINDOWS} generated windows, operators replayed in torch",
+    }
+    comparison = coreml.write(shipment.int8, folder / PACKAGE, shipment.check[:COREML_WINDOWS], facts)
+    return {"comparison": asdict(comparison), "provenance": coreml.NOT_RUN}
+
+
+def _float(shipment: _Shipment, folder: Path) -> Figures:
+    floats.save(shipment.float32, folder)
+    again = outputs(floats.load(folder), shipment.windows)
+    if not np.array_equal(again, outputs(shipment.float32, shipment.windows)):
+        raise ExportError(f"{folder}: the float student read back gives other outputs; report this")
+    int8 = reference.run(shipment.int8, shipment.check)
+    other = float((again.argmax(1) != int8.argmax(1)).mean())
+    return {
+        "comparison": {"windows": len(again), "share_other_label": other},
+        "provenance": "read back and run in torch; labels compared with the int8 reference",
+    }
+
+
+def _c(shipment: _Shipment, folder: Path) -> Figures:
+    card, q, check = shipment.card, shipment.int8, shipment.check
+    target: Profile | ShippedCard = shipment.profile or card
+    deployment, predicted = _deployment(shipment, q.graph)
+    expected = reference.run(q, check)
+
+    def write(place: Path) -> None:
+        test = (check[0], expected[0]) if shipment.self_test else None
+        c.write(q, deployment, place, weights_hash=card.weights_hash, self_test=test, rate_hz=card.rate_hz)
+
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        write(Path(work))
+        part = core(target.core)
+        emulator = emulate(Path(work), part, target.memory)
+        measured, produced = emulator.measure(check[0]), emulator.run(check)
+    different = int((produced != expected).any(axis=1).sum())
+    if different:
+        raise FirmwareError(f"the C form differs from the int8 reference on {different} of {len(check)} windows; report this")
+    if (before := shipment.out / FIRMWARE).exists():
+        shutil.copytree(before, folder / FIRMWARE)  # what users have put beside the sources stays
+    write(folder / FIRMWARE)
+    return {
+        "comparison": {"windows": len(check), "windows_differing": different},
+        "provenance": f"built and run in the emulator, {EMULATED}: {part.name}",
+        "toolchain": toolchain(part),
+        "profile": shipment.profile.name if shipment.profile else card.profile,
+        "self_test": shipment.self_test,
+        "weights": list(deployment.weights),
+        "arena_bytes": deployment.plan.arena_bytes,
+        "emulated": {
+            "zero_wait_cycles": measured.cycles,
+            "ram_bytes": measured.ram_bytes,
+            "flash_bytes": measured.flash_bytes,
+            "stack_bytes": measured.stack_bytes,
+        },
+        **({"predicted": predicted} if predicted else {}),
+    }
+
+
+def _deployment(shipment: _Shipment, graph: Graph) -> tuple[Deployment, Figures]:
+    """How the C is placed, and what that is predicted to cost where a profile was named."""
+    if shipment.profile is None:
+        return _as_shipped(shipment.card, graph), {}
+    profile = shipment.profile
+    table = read_table(profile.table_path)
+    limit = min(profile.limits().flash_bytes, profile.memory.flash.bytes)
+    deployment = deploy(graph, profile, table, limit)
+    cost = predict(graph, deployment, profile, table, shipment.card.window_s)
+    return deployment, cost.as_dict() | {"provenance": provenance(PREDICTED, table)}
+
+
+def _as_shipped(card: ShippedCard, graph: Graph) -> Deployment:
+    """The card's layouts of weights. The arena plan follows from the graph alone, so it is made anew and cannot be wrong."""
+    weights = card.deployment.weights
+    if len(weights) != len(graph.nodes):
+        raise RunError(f"card.json has layouts of {len(weights)} nodes, the student {len(graph.nodes)}; give --profile to place it anew")
+    for index, node in enumerate(graph.nodes[1:], start=1):
+        allowed = layouts(node.op, graph.in_shape(node))
+        if weights[index] not in allowed:
+            raise RunError(
+                f"card.json: node {index} ({OP_NAMES[type(node.op)]}) has layout '{weights[index]}', allowed: {', '.join(allowed)}; "
+                "give --profile to place it anew"
+            )
+    return Deployment(plan(graph), ("none", *weights[1:]))
+
+
+FORMATS = {
+    "tflite": Format(("model.tflite",), _tflite),
+    "onnx": Format(("model.onnx",), _onnx),
+    "c": Format((FIRMWARE,), _c),
+    "coreml": Format((PACKAGE,), _coreml),
+    "float": Format((floats.GRAPH_FILE, floats.WEIGHTS_FILE), _float),
+}

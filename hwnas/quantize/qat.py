@@ -1,0 +1,241 @@
+"""`QuantStudent`: a student trained *in* its integers (quantisation-aware training), from what `quantize` chose. torch; no files.
+
+Every tensor is what the int8 reference computes, to the last bit; only gradients are those of the real operator, straight through the
+rounding (Jacob et al. 2018; Bengio et al. 2013). Scales, zero points and multipliers stay as they are, so what is trained are the
+integers of weights and biases. Each is kept as a real number in a unit that makes a learning rate mean the same everywhere: weights in
+full scales (127 steps) of their output channel, biases in full scales of the output, those of an LSTM as they are added to its gates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hwnas.errors import GraphError, QuantizationError
+from hwnas.graph import (
+    GATES,
+    Add,
+    AvgPool1d,
+    Concat,
+    Conv1d,
+    Dense,
+    DepthwiseConv1d,
+    GlobalAvgPool,
+    Join,
+    Lstm,
+    MaxPool1d,
+    Node,
+    Split,
+    same_padding,
+)
+from hwnas.quantize.qgraph import (
+    ADD_SHIFT_BITS,
+    LSTM_ACC_MAX,
+    LSTM_SHIFT_BITS,
+    QMAX,
+    QMIN,
+    SHIFT_BITS,
+    WEIGHT_MAX,
+    Int8,
+    Int32,
+    QuantGraph,
+    QuantLstm,
+    QuantWeights,
+)
+from hwnas.quantize.straight_through import EXACT_FLOAT32, GATE_BITS, SPAN, LstmSteps, Requantise, Whole, exact_type
+
+Doubles = NDArray[np.float64]
+BIAS_MAX = 2**30
+ACC_MAX = 2**31 - 1
+
+
+class TrainedIntegers(nn.Module):
+    """Weights and biases of one node, held as real numbers and read as integers.
+
+    Args:
+        weight: int8 in the layout that its torch operator reads, outputs first.
+        bias: int32 (outputs,).
+        bias_unit: steps of the bias in one unit of its parameter, (outputs,).
+        acc_max: bound of an accumulator, bias included.
+    """
+
+    bias_unit: Tensor
+
+    def __init__(self, weight: Int8, bias: Int32, bias_unit: Doubles, acc_max: int) -> None:
+        super().__init__()
+        self._acc_max = acc_max
+        self.register_buffer("bias_unit", torch.from_numpy(bias_unit.copy()), persistent=False)
+        self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32) / WEIGHT_MAX))
+        # float64 tells all int32 values apart
+        self.bias = nn.Parameter(torch.from_numpy(bias / bias_unit))
+
+    def integers(self) -> tuple[Tensor, Tensor]:
+        """Whole numbers, differentiable: weights float32, biases float64 within what the accumulator leaves them."""
+        weight = whole(self.weight * WEIGHT_MAX, torch.tensor(float(WEIGHT_MAX)))
+        room = self._acc_max - SPAN * weight.detach().abs().flatten(1).sum(1, dtype=torch.float64)
+        return weight, whole(self.bias * self.bias_unit, room.clamp(0, BIAS_MAX))
+
+    def arrays(self) -> tuple[Int8, Int32]:
+        """`integers` as the arrays of a `QuantGraph`, outputs first."""
+        weight, bias = (t.detach().numpy() for t in self.integers())
+        return weight.astype(np.int8), bias.astype(np.int32)
+
+
+class QuantStudent(nn.Module):
+    """`q` as a module to train: at first exactly `q`, after training whatever `quant_graph` gives.
+
+    Raises:
+        QuantizationError: a node with so many inputs that its accumulator could leave int32.
+    """
+
+    def __init__(self, q: QuantGraph) -> None:
+        super().__init__()
+        self._q = q
+        self.graph = q.graph
+        self.nodes = nn.ModuleDict()
+        for index, constants in q.constants.items():
+            self.nodes[str(index)] = _affine(q, index, constants)
+        for index, lstm in q.lstms.items():
+            self.nodes[str(index)] = _recurrent(lstm)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (B, K) of windows (B, C, T), and every node's real output by node index, shaped as those of `Student`.
+
+        Raises:
+            GraphError: windows of another shape than the graph's input.
+        """
+        channels, length, _ = self.graph.input_shape
+        if tuple(x.shape[1:]) != (channels, length):
+            raise GraphError(f"the student reads windows of {channels} channels x {length} samples, got shape {tuple(x.shape)}")
+        source = self._q.input
+        steps = (x.double() / source.scale).round_().add_(source.zero_point).clamp_(QMIN, QMAX).sub_(source.zero_point).float()
+        tensors = [steps.unsqueeze(2).contiguous(memory_format=torch.channels_last)]
+        for index, node in enumerate(self.graph.nodes[1:], start=1):
+            tensors.append(self._node(index, node, *(tensors[i] for i in node.inputs)))
+        taps = {}
+        for index, (node, tensor) in enumerate(zip(self.graph, tensors, strict=True)):
+            real = tensor * self._q.quants[index].scale
+            taps[str(index)] = real if node.shape.modalities > 1 else real.squeeze(2)
+        logits = taps[str(index)].flatten(1)
+        del taps["0"]
+        return logits, taps
+
+    def quant_graph(self) -> QuantGraph:
+        """The integers as they are now."""
+        q = self._q
+        constants, lstms = {}, {}
+        for index, affine in q.constants.items():
+            weight, bias = self._integers(index).arrays()
+            constants[index] = replace(affine, weights=_stored(self.graph.nodes[index], weight), bias=bias)
+        for index, lstm in q.lstms.items():
+            weight, bias = self._integers(index).arrays()
+            units = len(weight) // GATES
+            by_unit = np.ascontiguousarray(weight.reshape(GATES, units, -1).transpose(1, 0, 2))
+            lstms[index] = replace(lstm, weights=by_unit, bias=np.ascontiguousarray(bias.reshape(GATES, units).T))
+        return replace(q, constants=constants, lstms=lstms)
+
+    def _integers(self, index: int) -> TrainedIntegers:
+        module = self.nodes[str(index)]
+        if not isinstance(module, TrainedIntegers):
+            raise GraphError(f"node {index} of a QuantStudent was replaced by {type(module).__name__}")
+        return module
+
+    def _node(self, index: int, node: Node, x: Tensor, *others: Tensor) -> Tensor:
+        """Centred output (B, C', M', L') of a node, given its centred inputs."""
+        op, point = node.op, self._q.quants[index].zero_point
+        if index in self._q.constants:
+            return self._affine(index, node, x)
+        if index in self._q.lstms and isinstance(op, Lstm):
+            return self._lstm(index, op, x)
+        if isinstance(op, Add | Concat):
+            ratios = [m / 2.0**ADD_SHIFT_BITS for m in self._q.multipliers[index]]
+            if isinstance(op, Add):
+                return requantise(x.double() * ratios[0] + others[0].double() * ratios[1], None, 1.0, point)
+            return torch.cat([requantise(part, None, ratio, point) for part, ratio in zip((x, *others), ratios, strict=True)], 1)
+        if isinstance(op, AvgPool1d):
+            # The format pools q, not q - zero_point.
+            total = F.avg_pool2d(x, (1, op.kernel), (1, op.stride), divisor_override=1) + op.kernel * point
+            return requantise(total, None, round(2**ADD_SHIFT_BITS / op.kernel) / 2.0**ADD_SHIFT_BITS, 0) - point
+        if isinstance(op, MaxPool1d):
+            return F.max_pool2d(x, (1, op.kernel), (1, op.stride))
+        if isinstance(op, GlobalAvgPool):
+            exact = torch.float32 if SPAN * x.shape[3] < EXACT_FLOAT32 else torch.float64
+            return requantise(x.sum(3, keepdim=True, dtype=exact), None, self._q.multipliers[index][0] / 2.0**SHIFT_BITS, point)
+        if isinstance(op, Split):
+            return x.transpose(1, 2)
+        if isinstance(op, Join):
+            return x.transpose(1, 2).flatten(1, 2).unsqueeze(2)
+        raise GraphError(f"node {index}: {op} has no trainable integer form")
+
+    def _affine(self, index: int, node: Node, x: Tensor) -> Tensor:
+        op = node.op
+        weight, bias = self._integers(index).integers()
+        exact = exact_type(weight)
+        x, weight = x.to(exact), weight.to(exact)
+        if isinstance(op, Conv1d | DepthwiseConv1d):
+            left, right = same_padding(x.shape[3], op.kernel, op.stride, op.dilation)
+            if left != right:
+                x, left = F.pad(x, (left, right)), 0
+            groups = x.shape[1] if isinstance(op, DepthwiseConv1d) else 1
+            acc = F.conv2d(x, weight, None, (1, op.stride), (0, left), (1, op.dilation), groups)
+        else:
+            acc = F.linear(x.flatten(1), weight)[:, :, None, None]
+        ratio = torch.from_numpy(self._q.constants[index].multiplier / 2.0**SHIFT_BITS)
+        return requantise(acc, bias, ratio, self._q.quants[index].zero_point)
+
+    def _lstm(self, index: int, op: Lstm, x: Tensor) -> Tensor:
+        weight, bias = self._integers(index).integers()
+        constants = self._q.lstms[index]
+        multiplier = torch.from_numpy(constants.multiplier.T.reshape(-1).astype(np.float64))
+        hidden = constants.hidden_multiplier, self._q.quants[index].zero_point
+        states: Tensor = LstmSteps.apply(x.squeeze(2).transpose(1, 2), weight, bias, multiplier, hidden, op.last)  # type: ignore[no-untyped-call]
+        return states.transpose(1, 2).unsqueeze(2)
+
+
+def whole(values: Tensor, limit: Tensor) -> Tensor:
+    """See `Whole`."""
+    rounded: Tensor = Whole.apply(values, limit)  # type: ignore[no-untyped-call]
+    return rounded
+
+
+def requantise(acc: Tensor, bias: Tensor | None, ratio: Tensor | float, zero_point: int) -> Tensor:
+    """See `Requantise`."""
+    if isinstance(ratio, float):
+        ratio = torch.tensor([ratio], dtype=torch.float64)
+    bias = torch.zeros(1, dtype=torch.float64) if bias is None else bias
+    steps: Tensor = Requantise.apply(acc, bias, ratio, zero_point)  # type: ignore[no-untyped-call]
+    return steps
+
+
+def _affine(q: QuantGraph, index: int, constants: QuantWeights) -> TrainedIntegers:
+    node = q.graph.nodes[index]
+    inputs = constants.weights.size // node.shape.channels
+    if SPAN * WEIGHT_MAX * inputs > ACC_MAX - BIAS_MAX:
+        raise QuantizationError(f"node {index}: {inputs} inputs an output; accumulators could leave int32 in training, use fewer")
+    if isinstance(node.op, Conv1d):
+        weight = constants.weights.transpose(0, 2, 1)[:, :, None]
+    elif isinstance(node.op, DepthwiseConv1d):
+        weight = constants.weights.T[:, None, None]
+    else:
+        weight = constants.weights
+    return TrainedIntegers(weight, constants.bias, WEIGHT_MAX * 2.0**SHIFT_BITS / constants.multiplier, ACC_MAX)
+
+
+def _stored(node: Node, weight: Int8) -> Int8:
+    """`weight` of torch's layout in that of `QuantWeights`."""
+    if isinstance(node.op, Dense):
+        return weight
+    flat = weight[:, :, 0]
+    return np.ascontiguousarray(flat.transpose(0, 2, 1) if isinstance(node.op, Conv1d) else flat[:, 0].T)
+
+
+def _recurrent(constants: QuantLstm) -> TrainedIntegers:
+    weight = constants.weights.transpose(1, 0, 2).reshape(-1, constants.weights.shape[2])
+    multiplier = constants.multiplier.T.reshape(-1)
+    unit = 2.0 ** (SHIFT_BITS - LSTM_SHIFT_BITS + GATE_BITS) / multiplier
+    return TrainedIntegers(weight, constants.bias.T.reshape(-1), unit, LSTM_ACC_MAX)

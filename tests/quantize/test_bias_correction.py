@@ -1,0 +1,119 @@
+"""Bias correction: mean errors of every channel go, other integers stay, overflow is out of reach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from random_students import random_graph, random_windows, warmed_student
+
+from hwnas.graph import Conv1d, Dense, DepthwiseConv1d, Graph, GraphBuilder, Input, Join, Split
+from hwnas.quantize import bias_correction, reference
+from hwnas.quantize.ptq import PtqSettings, quantize
+from hwnas.quantize.qgraph import QuantGraph
+from hwnas.student import Student, fold
+
+
+def both(graph: Graph, seed: int) -> tuple[Student, np.ndarray[tuple[int, ...], np.dtype[np.float32]], QuantGraph, QuantGraph]:
+    """A student, its calibration windows, and its int8 forms without and with bias correction."""
+    student = warmed_student(graph, seed)
+    x = random_windows(graph, 128, seed + 2)
+    labels = [f"class{i}" for i in range(graph.output_shape.channels)]
+    plain, corrected = (quantize(student, x, labels, PtqSettings(bias_correction=wanted)) for wanted in (False, True))
+    return student, x, plain, corrected
+
+
+def test_a_linear_layer_loses_its_mean_error() -> None:
+    """In closed form: a dense layer of an input of constant mean is left with less than half a step of its accumulator."""
+    builder = GraphBuilder()
+    builder.add(Dense(3), builder.add(Input(40, 1)))
+    student, x, plain, corrected = both(builder.build(), 0)
+    weight, bias = fold(student)[1]
+    source = reference.quantize_input(plain, x)[:, 0].astype(np.float64) * plain.input.scale
+    expected = (x[:, :, 0].astype(np.float64) @ weight.T.astype(np.float64) + bias).mean(0)
+
+    def error(q: QuantGraph) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        c = q.constants[1]
+        unit = c.weight_scale * q.input.scale
+        found = (source @ (c.weights * c.weight_scale[:, None]).T).mean(0) + c.bias * unit
+        return np.asarray((found - expected) / unit)
+
+    assert np.abs(error(plain)).max() > 3
+    assert np.abs(error(corrected)).max() <= 0.500001
+
+
+@pytest.mark.parametrize("op", [Conv1d(4, 5, 2, False, 2), DepthwiseConv1d(4, 3, False)])
+@pytest.mark.parametrize("modalities", [False, True])
+def test_a_convolution_loses_its_mean_error(op: Conv1d | DepthwiseConv1d, modalities: bool) -> None:
+    """Padding, strides and modalities included: what is left of the mean output error is noise of its rounding."""
+    builder = GraphBuilder()
+    x = builder.add(Input(3, 31))
+    if modalities:
+        builder.add(Join(), builder.add(op, builder.add(Split(), x)))
+    else:
+        builder.add(op, x)
+    student = warmed_student(builder.build(), 1)
+    windows = random_windows(student.graph, 256, 2)
+    windows[:, :, :15] *= 0.013  # a few steps of the input only, whose rounding has a mean
+    with torch.no_grad():
+        expected = student(torch.from_numpy(windows))[1][str(len(student.graph.nodes) - 1)].numpy().mean((0, 2))
+    labels = [f"class{i}" for i in range(len(expected))]
+    left = []
+    for wanted in (False, True):
+        q = quantize(student, windows, labels, PtqSettings("min_max", bias_correction=wanted))
+        real = (reference.run_all(q, reference.quantize_input(q, windows))[-1].astype(np.float64) - q.output.zero_point) * q.output.scale
+        left.append(np.abs(real.mean((0, 1)) - expected).max() / q.output.scale)
+    assert left[1] < 0.03
+    assert left[0] > 2 * left[1]
+
+
+@pytest.mark.parametrize("kinds", [(), ("concat", "pools", "dilation"), ("modalities", "pools")])
+def test_mean_errors_shrink(kinds: tuple[str, ...]) -> None:
+    """Over random students, of convolutions without activation (saturation makes means of others an approximation) and the logits."""
+    before, after = [], []
+    for seed in range(6):
+        graph = random_graph(np.random.default_rng(seed), length=50, **dict.fromkeys(kinds, True))
+        student, x, plain, corrected = both(graph, seed)
+        with torch.no_grad():
+            taps = student(torch.from_numpy(x))[1]
+        for q, errors in ((plain, before), (corrected, after)):
+            tensors = reference.run_all(q, reference.quantize_input(q, x))
+            for index, node in enumerate(graph.nodes[1:], start=1):
+                if isinstance(node.op, Dense) or (isinstance(node.op, Conv1d) and not node.op.relu):
+                    real = (tensors[index].astype(np.float64) - q.quants[index].zero_point) * q.quants[index].scale
+                    expected = taps[str(index)].flatten(2).numpy().transpose(0, 2, 1)
+                    errors.append(np.abs((real - expected).mean((0, 1))).mean() / expected.std())
+    assert np.mean(after) < 0.6 * np.mean(before)
+
+
+def test_nothing_but_biases_changes() -> None:
+    graph = random_graph(np.random.default_rng(4), length=40, concat=True, pools=True, lstm=True, modalities=True)
+    _, _, plain, corrected = both(graph, 4)
+    assert corrected.quants == plain.quants
+    assert corrected.multipliers == plain.multipliers
+    changed = 0
+    for index, constants in plain.constants.items():
+        found = corrected.constants[index]
+        assert (found.weights == constants.weights).all()
+        assert (found.multiplier == constants.multiplier).all()
+        assert found.bias.dtype == np.int32
+        changed += int((found.bias != constants.bias).sum())
+    assert changed > 0
+    assert all((corrected.lstms[i].bias == lstm.bias).all() for i, lstm in plain.lstms.items())
+
+
+def test_accumulators_stay_within_int32() -> None:
+    """However large the shift asked for, the worst accumulator is below 2**31."""
+    builder = GraphBuilder()
+    builder.add(Conv1d(2, relu=False), builder.add(Input(2, 4)))
+    student, x, plain, _ = both(builder.build(), 0)
+    folded = fold(student)[1]
+    wild = {1: folded._replace(bias=np.full_like(folded.bias, 1e9))}
+    means = {0: x.mean(0, dtype=np.float64).T}
+    found = bias_correction.correct(plain, wild, means, reference.quantize_input(plain, x)).constants[1]
+    assert (found.bias == bias_correction.BIAS_MAX).all()
+    heavy = replace(plain.constants[1], weights=np.full((2, 1, 2), 127, np.int8))
+    limit = int(bias_correction._shifted(plain.graph.nodes[1], heavy, np.array([1e12, -1e12])).bias.max())
+    assert limit + 2 * 127 * 255 < 2**31
