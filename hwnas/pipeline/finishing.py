@@ -77,8 +77,9 @@ def _exports(q: QuantGraph, folder: Path, check: Int8) -> tuple[dict[str, dict[s
     """Files for other runtimes: how far each is from the reference; and why one is lacking, without which a student ships all the same."""
     written, lacking = {}, {}
     for name, write in FORMATS.items():
+        path = folder / f"model.{name}"
         try:
-            written[name] = asdict(write(q, folder / f"model.{name}", check))
+            written[name] = asdict(write(q, path, check)) | {"bytes": path.stat().st_size}
         except ExportError as error:
             lacking[name] = str(error)
     return written, lacking

@@ -55,7 +55,7 @@ class Shipped:
         temperature: what logits are divided by, so that softmax of them is calibrated.
         float_metrics, ptq, qat, shipped: of `student`, of PTQ, of QAT where it was tried, of `q`.
         sensitivity: what int8 costs layer by layer (by PTQ).
-        reason: why this method, in a sentence.
+        reason: why this method, in a sentence; its figures were read at the temperature of PTQ.
         settings: of PTQ.
     """
 
@@ -115,8 +115,10 @@ def ship(
             found = metrics(temperature)
             if _better(found["qat"], found["ptq"], watched):
                 method = "qat"
-                temperature, confidence = calibrate(forms["qat"], outputs["qat"], validation)
-                found = metrics(temperature)
+    reason = _reason(method, found, watched, failure)
+    if method == "qat":
+        temperature, confidence = calibrate(forms["qat"], outputs["qat"], validation)
+        found = metrics(temperature)
     cooled, by_ptq = with_head_at(student, temperature), with_temperature(forms["ptq"], temperature)
     return Shipped(
         q=with_temperature(forms[method], temperature),
@@ -129,7 +131,7 @@ def ship(
         shipped=found[method],
         confidence=confidence,
         sensitivity=sensitivity(cooled, by_ptq, validation, task),
-        reason=_reason(method, found, watched, failure),
+        reason=reason,
         settings=settings,
     )
 

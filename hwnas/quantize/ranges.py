@@ -24,7 +24,7 @@ Doubles = NDArray[np.float64]
 
 BATCH = 32  # windows of one float pass, so that long windows do not fill the memory
 SAMPLES = 20_000  # values of one tensor that `percentile` and `mean_squared` look at
-SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)  # a finer grid, or one for each end, changed nothing measurable
 STEPS = QMAX - QMIN
 SCALE_FLOOR = 1e-8
 

@@ -140,7 +140,7 @@ def small_generator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The path of real recordings, on generated windows written in their format: pre-training, provenance, and evaluation."""
+    """Three families on the path of real recordings (generated windows written in their format), with pre-training, and evaluation."""
     windows = TASKS["rhythm"].load(None, window_s=10.0, seed=5, subjects=12, windows=360)
     for subject in windows.subjects:
         part = windows.take(windows.subject == subject)
@@ -148,8 +148,10 @@ def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (tmp_path / "data").mkdir(exist_ok=True)
         savemat(tmp_path / "data" / f"MPA_{subject}.mat", content)
     arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--quiet", "--jobs", "2"]
-    assert run([*QUICK, *arguments]) == 0
+    spaces = ["mobilenet1d", "lstm", "microresnet"]
+    assert run([*QUICK, *arguments, *(word for space in spaces for word in ("--space", space))]) == 0
     front = front_of(tmp_path / "run")
+    _holds_families(tmp_path / "run", front, spaces)
     assert front["source"] == "real" and front["windows"]["window_s"] == 10
     card = json.loads((tmp_path / "run" / "teacher" / "card.json").read_text())
     assert list(card["recipe"]) == ["pretrain", "teacher"]
@@ -159,6 +161,21 @@ def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     result = json.loads(capsys.readouterr().out)
     parts = front["windows"]["parts"]
     assert result["subjects_seen_in_training"] == parts["train"]["subjects"] + parts["validation"]["subjects"]
+
+
+def _holds_families(root: Path, front: dict[str, Any], spaces: list[str]) -> None:
+    """Every family was tried, and the counts are those of the log and of the front."""
+    counts = front["search"]["families"]
+    assert list(counts) == spaces == front["search"]["spaces"] and all(c["proposed"] for c in counts.values())
+    for name in ("proposed", "rejected", "duplicates", "scored", "failed"):
+        assert sum(c[name] for c in counts.values()) == front["search"][name]
+    for family, found in counts.items():
+        assert found["front"] == sum(s["family"] == family for s in front["students"])
+        assert found["finished"] == found["front"] + sum(s["family"] == family for s in front["fallen"])
+        log = [r for r in _records(root / "trials.jsonl") if r.get("family") == family]
+        assert found["rejected"] == sum(r["kind"] == "rejected" for r in log)
+        assert all(r["parameters"]["space"] == family for r in log if "parameters" in r)
+    assert set(spaces) >= {s["family"] for s in front["students"]}
 
 
 def test_resume_reads_the_settings_of_the_run(finished: Path, tmp_path: Path) -> None:

@@ -55,7 +55,11 @@ def test_a_format_that_cannot_hold_a_student_does_not_lose_it(tmp_path: Path, mo
     monkeypatch.setattr(finishing, "FORMATS", {"tflite": fine, "onnx": refuse})
     written, lacking = finishing._exports(q, tmp_path, reference.quantize_input(q, random_windows(q.graph, 8, 1)))
     assert lacking == {"onnx": "node 3 (lstm) is 9 steps from the int8 reference"}
-    assert list(written) == ["tflite"] and written["tflite"]["windows"] == 8 and (tmp_path / "model.tflite").exists()
+    assert (
+        list(written) == ["tflite"]
+        and written["tflite"]["windows"] == 8
+        and written["tflite"]["bytes"] == (tmp_path / "model.tflite").stat().st_size
+    )
 
 
 def test_summary_of_a_candidate() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -26,6 +27,7 @@ def gate_for(name: str, **limits: float) -> Gate:
     return Gate(JointSpace((space.read(name),)), WINDOW, 6, 10.0, PROFILE, TABLE, PROFILE.limits().override(**limits))
 
 
+@functools.cache
 def need(name: str, limit: str) -> int:
     """What the smallest candidate needs, as the message for an impossible limit says."""
     with pytest.raises(BudgetError) as caught:

@@ -45,7 +45,7 @@ def test_an_experiment_of_four_trials(tmp_path: Path, monkeypatch: pytest.Monkey
             started = [p for p in children() if p not in before]
             addresses.update(c.laddr.ip for p in started for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN)
 
-    trials = nni_service.search(run, SERVICE, toy.space(), trials=4, jobs=2, on_event=watch)
+    trials = nni_service.search(run, SERVICE, toy.joint_space(), trials=4, jobs=2, on_event=watch)
     assert addresses == {"127.0.0.1"}, "NNI's manager listens, and on loopback only"
     assert not set(children()) - before, "nothing lives on"
     assert not list(home.iterdir()), "the home directory is untouched"
@@ -53,6 +53,7 @@ def test_an_experiment_of_four_trials(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "NODE_OPTIONS" not in os.environ
     assert len([t for t in trials if t.metrics]) == 4
     assert len({t.hash for t in trials}) == len(trials)
+    assert {t.family for t in trials} == set(toy.FAMILIES)
     for trial in trials:
         if trial.metrics:  # as the in-process driver scores it
             assert trial.metrics == toy.ToyScorer()(trial.parameters, trial_seed(3, trial.hash))
@@ -62,7 +63,7 @@ def test_an_experiment_of_four_trials(tmp_path: Path, monkeypatch: pytest.Monkey
     # Nothing is left to do: no manager is started.
     monkeypatch.setattr(nni_service, "Experiment", None)
     again: list[Event] = []
-    assert nni_service.search(run, SERVICE, toy.space(), trials=4, jobs=2, on_event=again.append) == trials
+    assert nni_service.search(run, SERVICE, toy.joint_space(), trials=4, jobs=2, on_event=again.append) == trials
     assert all(e.replayed for e in again)
 
 
