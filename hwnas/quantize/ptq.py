@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor
 from typing import Literal
 
 import numpy as np
@@ -58,7 +57,6 @@ FEWEST_WINDOWS = 8
 # `multiplier = S * 2**32` keeps at least 16 significant bits, and S stays clear of 0.5.
 RATIO_MIN, RATIO_MAX = 2.0**-16, 0.499
 ADD_RATIO_MAX = 1.99
-MEAN_ALIGN_MIN = 4  # below it the alignment would widen the range by more than a quarter
 GATE_BITS = 12 - LSTM_SHIFT_BITS + SHIFT_BITS  # a gate's multiplier is its accumulator's step times 2**38
 GATE_MULTIPLIER_MIN, GATE_MULTIPLIER_MAX = 2**15, 2**31 - 1
 HIDDEN_BITS = 17
@@ -178,7 +176,7 @@ def _rounded(graph: Graph, folded: dict[int, FoldedNode], calibrated: Sequence[Q
             multipliers[index] = tuple(round(s.scale / quant.scale * 2**ADD_SHIFT_BITS) for s in sources)
         elif isinstance(node.op, GlobalAvgPool):
             step = sources[0].scale / graph.in_shape(node).length
-            quant = _for_tflite_mean(at_least(quant, step / RATIO_MAX), sources[0])
+            quant = at_least(quant, step / RATIO_MAX)
             multipliers[index] = (round(step / quant.scale * 2**SHIFT_BITS),)
         elif isinstance(node.op, Lstm):
             quant = at_least(quant, HIDDEN_SCALE_MIN)
@@ -252,18 +250,6 @@ def _lstm(index: int, folded: FoldedNode, source: Quant, hidden: Quant) -> Quant
 def _reach(quant: Quant) -> int:
     """Largest |q - zero point|."""
     return max(QMAX - quant.zero_point, quant.zero_point - QMIN)
-
-
-def _for_tflite_mean(quant: Quant, source: Quant) -> Quant:
-    """`quant` a little wider, so that `source.zero_point * source.scale / scale` is just above an integer.
-
-    The built-in MEAN kernel of TFLite truncates that product to an integer, which else shifts all means by up to one step.
-    """
-    margin = 0.01  # above the integer, so that float32 rounding cannot fall below it
-    whole = floor(abs(source.zero_point) * source.scale / quant.scale - margin)
-    if whole < MEAN_ALIGN_MIN:
-        return quant
-    return at_least(quant, abs(source.zero_point) * source.scale / (whole + margin))
 
 
 def _float32(values: Doubles) -> Doubles:

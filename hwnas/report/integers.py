@@ -94,7 +94,7 @@ def _layer(row: Mapping[str, Any] | None) -> str:
 
 
 def _files(student: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """A row a file, and one for every further set of kernels that ran it."""
+    """A row a file, one for every further set of kernels that ran it, and one for every file that could not be written."""
     for form, found in (student.get("exports") or {}).items():
         kernels = found.get("kernels") or {}
         name = f"{form} ({next(iter(kernels))})" if kernels else str(form)
@@ -103,6 +103,8 @@ def _files(student: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield (str(student["id"]), name, shown, figure(found.get("windows")), *_compared(_exact(found)))
         for other in list(kernels)[1:]:
             yield (str(student["id"]), f"{form} ({other})", "", "", *_compared(kernels[other]))
+    for form, reason in (student.get("exports_lacking") or {}).items():
+        yield (str(student["id"]), f"no {form}: {reason}", NONE, NONE, *_compared({}))
 
 
 def _exact(found: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -463,6 +463,12 @@ def test_exported_files_stand_with_size_and_every_set_of_kernels(front: Row, tri
     assert [row["largest step, one operator"] for row in rows] == ["1", NONE, "1", "0"]
 
 
+def test_a_file_that_is_lacking_says_why(front: Row, trials: list[Row]) -> None:
+    front["students"][0] |= {"exports": {}, "exports_lacking": {"onnx": "node 3 is 5 steps away"}}
+    row = section("Exported files against the int8 reference", front, trials).rows[0]
+    assert row[1] == "no onnx: node 3 is 5 steps away" and row[2:] == (NONE,) * 8
+
+
 def test_a_program_that_differs_claims_no_agreement(front: Row, trials: list[Row]) -> None:
     front["students"][0]["exports"] = {"c": {"windows": 200, "windows_differing": 3}}
     row = section("Exported files against the int8 reference", front, trials).rows[0]
