@@ -38,7 +38,7 @@ from hwnas.teachers.cache import predict
 
 SEEDS = (0, 1, 2)
 SPACES = ("mobilenet1d", "microresnet", "lstm")
-TRIALS = 30
+TRIALS, STUDENTS = 20, 6
 METRICS = ("af_auc", "accuracy")
 MEAN_AUC_LIMIT, WORST_AUC_LIMIT, MEAN_ACCURACY_LIMIT = 0.002, 0.005, 0.005
 Row = dict[str, Any]
@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 def config(folder: Path, seed: int) -> RunConfig:
     """The settings of one run."""
-    flags = {"profile": "cortex-m4-192k", "data": str(folder.resolve()), "spaces": list(SPACES), "trials": TRIALS}
+    flags = {"profile": "cortex-m4-192k", "data": str(folder.resolve()), "spaces": list(SPACES), "trials": TRIALS, "students": STUDENTS}
     return resolve(None, flags | {"seed": seed, "split_seed": seed}, {})
 
 

@@ -3,7 +3,8 @@
 Fifty random candidates a family that fit `cortex-m4-192k`, each trained for a moment and quantised with calibrated ranges. On 100 windows
 each: the outputs of the portable C (this machine) and of the Cortex-M4 program (emulator; one window with cycles counted, the others
 bare) must equal the reference bit for bit; every operator of the exported files must be within the steps that its format is allowed;
-end to end, the share of windows with the same class and of outputs within one and two steps are reported, the largest difference too.
+end to end, the share of windows with the same class and of outputs within one and two steps are reported, and the largest difference.
+The exported folder of one student of each family is compiled alone, and its self-test run on this machine and in the emulator.
 
 Windows are generated. `modality_conv` reads four channels at 32 Hz: the generated pulse, and smooth noise in place of an accelerometer.
 Writes `benchmarks/results/students.json`.
@@ -32,6 +33,7 @@ from hwnas.export import c, onnx, tflite
 from hwnas.firmware.build import build_host
 from hwnas.firmware.cores import core
 from hwnas.firmware.emulator import emulate
+from hwnas.firmware.self_test import COMPILERS, run_self_test
 from hwnas.graph import Graph, Shape
 from hwnas.hardware.cost import predict, violations
 from hwnas.hardware.deployment import deploy
@@ -54,7 +56,8 @@ CANDIDATES = 50
 WINDOWS = 100
 TRAINING = 512
 DRAWS = 4000
-PROCESSES = 2
+SHARES = ("share_same_class", "share_within_one_step", "share_within_two_steps")
+PROCESSES, WIDTH = 2, 160
 TASK = TASKS["rhythm"]
 HEART_RATE_HZ, HEART_RATE_SAMPLES, AXES = 32, 256, 3
 Row = dict[str, Any]
@@ -86,9 +89,9 @@ def trained(graph: Graph, windows: Windows, seed: int) -> Student:
     return student
 
 
-def compared(job: tuple[str, int, Path]) -> Row:
+def compared(job: tuple[str, int, Path, bool]) -> Row:
     """One student in every form."""
-    family, seed, path = job
+    family, seed, path, alone = job
     torch.set_num_threads(1)
     graph, windows = draw(family, seed), windows_of(family)
     q = quantize(trained(graph, windows, seed), windows.x[:TRAINING], TASK.labels)
@@ -99,7 +102,7 @@ def compared(job: tuple[str, int, Path]) -> Row:
     predicted = predict(graph, deployment, profile, table, windows.window_s)
     with tempfile.TemporaryDirectory() as work:
         place = Path(work)
-        c.write(q, deployment, place / "firmware", weights_hash="")
+        c.write(q, deployment, place / "firmware", weights_hash="", self_test=(x[0], expected[0]))
         portable = on_host(place, graph, deployment.plan.arena_bytes, x)
         emulator = emulate(place / "firmware", core(profile.core), profile.memory)
         hooked, bare = emulator.measure(x[0]), emulator.run(x)
@@ -108,6 +111,7 @@ def compared(job: tuple[str, int, Path]) -> Row:
             "onnx": onnx.write(q, place / "model.onnx", x),
         }
         tflite_bytes = (place / "model.tflite").stat().st_size
+        tested = {name: _verdict(run_self_test(place / "firmware", name)) for name in COMPILERS} if alone else {}
     return {
         "family": family,
         "seed": seed,
@@ -121,7 +125,12 @@ def compared(job: tuple[str, int, Path]) -> Row:
         "tflite_bytes": tflite_bytes,
         "c_flash_bytes": hooked.flash_bytes,
         "forms": {name: asdict(found) for name, found in forms.items()},
+        "self_tests": tested,
     }
+
+
+def _verdict(wrong: int) -> str:
+    return "passed" if wrong == 0 else f"output {wrong - 1} is wrong"
 
 
 def on_host(place: Path, graph: Graph, arena_bytes: int, x: Int8) -> Int8:
@@ -164,24 +173,28 @@ def summarise(rows: list[Row]) -> Row:
         "model.tflite, bytes (median)": int(np.median([r["tflite_bytes"] for r in rows])),
         "C in flash, bytes (median)": int(np.median([r["c_flash_bytes"] for r in rows])),
     }
-    return figures | {f"{form} {name}": value for form in rows[0]["forms"] for name, value in end_to_end([r["forms"][form] for r in rows])}
-
-
-def end_to_end(found: list[Row]) -> list[tuple[str, Any]]:
-    """Means and extremes of comparisons."""
-    shares = ("share_same_class", "share_within_one_step", "share_within_two_steps")
-    figures: list[tuple[str, Any]] = [("operator, largest step", max(f["operator_largest_step"] for f in found))]
-    for kernels in found[0].get("kernels", {"": None}):
-        parts = [f["kernels"][kernels] if kernels else f for f in found]
-        figures += [(f"{kernels} {name}, mean".strip(), float(np.mean([p[name] for p in parts]))) for name in shares]
-        figures += [(f"{kernels} {name}, worst".strip(), min(p[name] for p in parts)) for name in shares]
-        figures.append((f"{kernels} largest step".strip(), max(p["largest_step"] for p in parts)))
+    for form in rows[0]["forms"]:
+        found = [r["forms"][form] for r in rows]
+        for name in sorted({name for f in found for name in f["operator_steps"]}):
+            steps = max(f["operator_steps"].get(name, 0) for f in found)
+            figures[f"{form}, {name} alone, largest step"] = steps
+        for kernels in found[0]["kernels"]:
+            parts = [f["kernels"][kernels] for f in found]
+            for name in SHARES:
+                values = [part[name] for part in parts]
+                figures[f"{form} {kernels}, {name.replace('_', ' ')}: mean, worst"] = f"{np.mean(values):.4f}, {min(values):.4f}"
+            figures[f"{form} {kernels}, largest step"] = max(part["largest_step"] for part in parts)
     return figures
+
+
+def self_tests(rows: list[Row]) -> dict[str, str]:
+    """What the self-test of the first student of a family says, compiled alone in an empty folder by every compiler there is."""
+    return next(r["self_tests"] for r in rows if r["self_tests"])
 
 
 def main() -> None:
     """Every family on two processes; print, write."""
-    console = Console()
+    console = Console(width=WIDTH)
     wanted = sys.argv[1:] or space.names()
     table = read_table(read_profile(PROFILE).table_path)
     jobs = []
@@ -189,7 +202,7 @@ def main() -> None:
         path = Path(work) / "table.csv"
         for family in wanted:
             seeds, table = fitting(family, table)
-            jobs += [(family, seed, path) for seed in seeds]
+            jobs += [(family, seed, path, seed == seeds[0]) for seed in seeds]
         write_table(table, path)
         with ProcessPoolExecutor(PROCESSES) as pool:
             rows = list(track(pool.map(compared, jobs), "comparing", len(jobs), console=console))
@@ -198,12 +211,16 @@ def main() -> None:
     for name in dict.fromkeys(name for part in summary.values() for name in part):
         shown.add_row(name, *(_text(part.get(name, "")) for part in summary.values()))
     console.print(shown)
+    for family in wanted:
+        tested = self_tests([r for r in rows if r["family"] == family])
+        console.print(f"self-test of one {family}, its folder alone: " + ", ".join(f"{c}: {verdict}" for c, verdict in tested.items()))
     results = Path(__file__).parent / "results" / "students.json"
-    results.write_text(json.dumps({"summary": summary, "rows": rows}, indent=1) + "\n")
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    results.write_text(f'{{"summary": {json.dumps(summary, indent=1)},\n"rows": [\n{lines}\n]}}\n')
 
 
 def _text(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ FLOORS = (
 )
 TORCH_FROM = FLOORS.index("student")
 # Above that line, and still plain integers: what the reference computes must not depend on torch.
-TORCH_FREE = tuple(f"hwnas.quantize.{name}" for name in ("qgraph", "reference", "activation", "arbitrary"))
+TORCH_FREE = tuple(f"hwnas.quantize.{name}" for name in ("qgraph", "reference", "activation", "arbitrary", "probabilities", "input_counts"))
 # Folders of C and YAML that a wheel carries inside the package.
 DATA = ("search_spaces", "hw_profiles", "firmware_bench")
 

@@ -162,7 +162,7 @@ def test_resume_with_another_space(finished: Path, tmp_path: Path, capsys: pytes
 
     mine = tmp_path / "mine.yaml"
     shutil.copy(folder("search_spaces") / "mobilenet1d.yaml", mine)
-    refused(capsys, [*QUICK, *SMALL, "--space", str(mine), "--out", str(finished), "--resume", "--quiet"], 2, "space was")
+    refused(capsys, [*QUICK, *SMALL, "--space", str(mine), "--out", str(finished), "--resume", "--quiet"], 2, "spaces was")
 
 
 def test_a_changed_teacher_is_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
