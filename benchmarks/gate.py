@@ -16,11 +16,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hwnas import space
 from hwnas.graph import Graph, Shape, node_macs
 from hwnas.hardware.profile import read as read_profile
 from hwnas.hardware.table import read as read_table
 from hwnas.pipeline.gate import Gate
+from hwnas.space.joint import read_joint
 
 CANDIDATES, ROUNDS = 2000, 7
 
@@ -40,7 +40,7 @@ def seconds(work: Callable[[], object]) -> float:
 def measure(length: int) -> dict[str, float | int | str]:
     """Medians over rounds that alternate the two, for windows of `length` samples."""
     profile = read_profile("cortex-m4-192k")
-    gate = Gate(space.read("mobilenet1d"), Shape(1, length), 6, length / 100, profile, read_table(profile.table_path), profile.limits())
+    gate = Gate(read_joint(["mobilenet1d"]), Shape(1, length), 6, length / 100, profile, read_table(profile.table_path), profile.limits())
     generator = np.random.default_rng(0)
     drawn = [{n: v[generator.integers(len(v))] for n, v in gate.space.choices.items()} for _ in range(CANDIDATES)]
     graphs = [gate.graph(parameters) for parameters in drawn]

@@ -44,7 +44,7 @@ def row(root: Path) -> dict[str, Any]:
     best = next(s for s in students if s["id"] == front["best"])
     benches = [read_json(root / s["folder"] / "bench.json") for s in students]
     teacher, excess = front["teacher"]["metrics"]["test"], [b["predicted"]["ram_bytes"] - b["emulated"]["ram_bytes"] for b in benches]
-    exports = [s["exports"][form] for s in students for form in ("tflite", "onnx")]
+    exports = [s["exports"][form] for s in students for form in ("tflite", "onnx") if form in s["exports"]]
     return {
         "split_seed": front["split_seed"],
         "data": front["data"],

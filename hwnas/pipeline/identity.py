@@ -9,7 +9,7 @@ from typing import Any
 from hwnas.firmware.build import kernel_set_hash
 from hwnas.firmware.cores import core
 from hwnas.pipeline.config import RunConfig
-from hwnas.pipeline.recipes import full_recipe, pretrain_recipe, short_recipe, teacher_recipe, views
+from hwnas.pipeline.recipes import full_recipe, pretrain_recipe, qat_recipe, short_recipe, teacher_recipe, views
 from hwnas.space.joint import read_joint
 
 # More trials extend a run, and recordings that were moved are still the same recordings (their content is in the fingerprint).
@@ -25,6 +25,7 @@ def fingerprint(config: RunConfig, data_hash: str) -> dict[str, str]:
         teacher_recipe(config, REFERENCE[0]),
         short_recipe(config, *REFERENCE),
         full_recipe(config, *REFERENCE),
+        qat_recipe(config, *REFERENCE),
     ]
     spaces = {f"space_content_{space.family}": _digest(space.model_dump()) for space in read_joint(config.spaces).spaces}
     return fields | {
