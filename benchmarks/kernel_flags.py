@@ -30,6 +30,8 @@ SHAPES: list[tuple[OpKey, int]] = [
     *((OpKey(name, 1, 1, 1, channels, channels, "none"), 200) for name in ("add", "global_avg_pool") for channels in (16, 5)),
     *((OpKey(name, 2, 2, 1, channels, channels, "none"), 200) for name in ("avg_pool1d", "max_pool1d") for channels in (16, 5)),
     *((OpKey("concat", 1, 1, 1, channels, 2 * channels, "none"), 200) for channels in (16, 5)),
+    (OpKey("split", 1, 1, 1, 4, 1, "none"), 256),
+    (OpKey("join", 1, 1, 1, 16, 64, "none"), 32),
 ]
 
 

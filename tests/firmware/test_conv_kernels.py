@@ -92,9 +92,9 @@ def prepare(case: Case) -> Call:
     taps = int(np.prod(shape[1:]))
     in_point, out_point = (int(v) for v in rng.choice([-128, 127, *rng.integers(-128, 128, 2)], 2))
     weights = rng.integers(-127, 128, shape)
-    x = rng.integers(-128, 128, source[::-1])
+    x = rng.integers(-128, 128, (source.length, source.channels))
     if rng.random() < 0.3:
-        weights, x = rng.choice([-127, 127], shape), rng.choice([-128, 127], source[::-1])
+        weights, x = rng.choice([-127, 127], shape), rng.choice([-128, 127], (source.length, source.channels))
     bias = rng.integers(-(1 << 14), 1 << 14, outputs)
     multiplier = rng.integers(1, (1 << 31) - 1 if rng.random() < 0.2 else int(2.0**32 * 0.9 / (74 * taps**0.5)), outputs)
     constants = QuantWeights(weights.astype(np.int8), bias.astype(np.int32), np.ones(outputs), multiplier.astype(np.int32))
@@ -115,7 +115,7 @@ def prepare(case: Case) -> Call:
 def oracle(case: Case, k: QuantWeights, x: np.ndarray[Any, Any], in_point: int, out_point: int) -> Int8:
     """The rules at the head of `qgraph` in Python integers."""
     op, node = case.op, case.node
-    out = np.zeros(node.shape[::-1], np.int8)
+    out = np.zeros((node.shape.length, node.shape.channels), np.int8)
     kernel, stride, dilation = (1, 1, 1) if isinstance(op, Dense) else (op.kernel, op.stride, op.dilation)
     left = same_padding(case.source.length, kernel, stride, dilation).left
     weights = k.weights.reshape(len(k.weights), kernel, -1).astype(np.int64)
