@@ -135,22 +135,6 @@ def select(points: Sequence[Objectives], k: int, reference: Objectives) -> list[
     return chosen
 
 
-def worst_corner(points: Sequence[Objectives], margin: float = 0.1) -> Objectives:
-    """A reference just worse than all finite `points`: the largest value of each objective plus `margin` of its range.
-
-    An objective with one single value gets `margin` of that value (or `margin` itself at zero), so that it still counts.
-    Raises ValueError where no point is finite.
-    """
-    rows = as_rows(points)
-    finite = rows[_finite(rows)]
-    if not len(finite):
-        raise ValueError(f"no finite point among {len(rows)}")
-    high = finite.max(axis=0)
-    span = high - finite.min(axis=0)
-    step = np.where(span > 0, span, np.where(high == 0, 1.0, np.abs(high)))
-    return Objectives(*(float(v) for v in high + margin * step))
-
-
 def _finite(rows: Rows) -> Indices:
     return np.flatnonzero(np.isfinite(rows).all(axis=1))
 

@@ -149,12 +149,3 @@ def test_select_keeps_the_promised_share() -> None:
     best = max(pareto.hypervolume(rows[list(s)], CORNER.as_row()) for s in rng.integers(0, 60, (3000, 3)))
     got = pareto.hypervolume(rows[pareto.select(cloud, 3, CORNER)], CORNER.as_row())
     assert got >= (1 - 1 / math.e) * best
-
-
-def test_worst_corner_is_outside_every_point() -> None:
-    cloud = points([(0, 1, 5, 7), (1, 2, 5, 0), (math.nan, 99, 99, 99)])
-    corner = pareto.worst_corner(cloud)
-    assert corner.as_row() == pytest.approx((1.1, 2.1, 5.5, 7.7))
-    assert pareto.hypervolume(pareto.as_rows(cloud), corner.as_row()) > 0
-    with pytest.raises(ValueError, match="no finite"):
-        pareto.worst_corner(points([(math.nan, 0, 0, 0)]))

@@ -42,7 +42,8 @@ def quantisation(front: Front) -> Section:
     )
     note = (
         f"Validation subjects, {source(front)} data. PTQ: quantised after training; QAT: trained on as integers, where PTQ lost too much. "
-        "The temperature divides the logits so that their softmax is calibrated; it is part of the output's scale and changes no integer."
+        "The temperature divides the logits so that their softmax is calibrated; it is part of the output's scale and changes no integer. "
+        "It was fitted, and PTQ or QAT chosen, on these very windows: on others ECE may be higher."
     )
     return Section("From float to int8", note, tuple(columns), rows, figures=True)
 

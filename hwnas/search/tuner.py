@@ -190,7 +190,8 @@ class ParetoTuner(Tuner):  # type: ignore[misc]
         accepted = len(self._issued) - refused
         if accepted >= self._population:
             return len(self._scored) >= 2
-        return refused >= 50 * (1 + accepted) and bool(self._rng.random() < 0.75)
+        known = self._scored or self._pending or self._violation
+        return bool(known) and refused >= 50 * (1 + accepted) and bool(self._rng.random() < 0.75)
 
     def _parents(self) -> list[Pool]:
         """The pools of parents, best first: one by crowding distance, one by hypervolume contribution."""

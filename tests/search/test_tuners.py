@@ -85,6 +85,15 @@ def test_a_budget_nothing_meets(name: str) -> None:
         gate.generate_parameters(0)
 
 
+def test_nothing_but_failures_and_repeats_breeds_nothing() -> None:
+    """No parent is known then: proposals stay random."""
+    tuner = ParetoTuner(0)
+    tuner.update_search_space(toy.space())
+    for number in range(120):
+        parameters = tuner.generate_parameters(number)
+        tuner.receive_trial_result(number, parameters, {"duplicate": True} if number else {"failed": "no"})
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_space_that_ends(name: str) -> None:
     """Six candidates, two of them over budget and two the same network: three come out, then no more."""
