@@ -169,6 +169,7 @@ OPS: dict[str, type[Any]] = {
 }
 OP_NAMES = {cls: name for name, cls in OPS.items()}
 GATES = 4  # of an LSTM unit
+FORMAT = "hwnas-graph-1"
 ARITY = {Input: 0, Add: 2, Concat: 2}
 FLAGS = ("relu", "last")
 EACH_MODALITY = (Conv1d, DepthwiseConv1d, Add, AvgPool1d, MaxPool1d)  # what may stand between `Split` and `Join`
@@ -226,7 +227,7 @@ class Graph:
     def to_json(self) -> str:
         """The graph as JSON text, readable back by `Graph.from_json`."""
         nodes = [{"op": OP_NAMES[type(n.op)], **asdict(n.op), "inputs": list(n.inputs)} for n in self.nodes]
-        return json.dumps({"format": "hwnas-graph-1", "nodes": nodes}, indent=1)
+        return json.dumps({"format": FORMAT, "nodes": nodes}, indent=1)
 
     @staticmethod
     def from_json(text: str) -> Graph:

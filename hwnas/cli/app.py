@@ -17,7 +17,7 @@ from typer._click.exceptions import ClickException  # typer carries its own clic
 
 from hwnas import __version__, space
 from hwnas.cli.display import TerminalProgress, plain_table
-from hwnas.errors import HwnasError
+from hwnas.errors import HwnasError, UsageError
 from hwnas.hardware import profile as profiles
 from hwnas.pipeline.progress import Progress, Silent
 
@@ -27,6 +27,7 @@ CONTINUES = {
     "search": "; finished work is kept, continue with --resume",
     "profile": "; finished rows are kept, the same command goes on from them",
 }
+SPACE_PROFILE, SPACE_TASK = "cortex-m4-192k", "rhythm"  # what `hwnas spaces NAME` describes a space for
 app = typer.Typer(
     name="hwnas",
     no_args_is_help=True,
@@ -122,6 +123,7 @@ def search(
     subjects: Annotated[int | None, typer.Option(min=1, help="Subjects to generate.")] = None,
     windows: Annotated[int | None, typer.Option(min=1, help="Windows to generate.")] = None,
     effort: Annotated[str | None, typer.Option(help="quick (a look in seconds, no results) or normal (default).")] = None,
+    calibration: Annotated[str | None, typer.Option(help="Ranges of int8 activations: mse (default), min_max or percentile.")] = None,
     budget: Annotated[str | None, typer.Option(help="Budget preset of the profile: default, strict.")] = None,
     max_ram_kb: Annotated[float | None, typer.Option(help="RAM limit in KB (1024 bytes).")] = None,
     max_flash_kb: Annotated[float | None, typer.Option(help="Flash limit in KB (1024 bytes).")] = None,
@@ -164,6 +166,7 @@ def search(
         "subjects": subjects,
         "windows": windows,
         "effort": effort,
+        "calibration": calibration,
     }
     if config is None and resume and out is not None and (out / "run.yaml").exists():
         config = out / "run.yaml"
@@ -202,6 +205,8 @@ def evaluate(
     if as_json:
         _emit(result)
         return
+    if quiet:
+        return
     table = Table(title=f"{student} on {result['data']} ({result['source']}), {result['windows']} windows, {result['subjects']} subjects")
     if seen := result["subjects_seen_in_training"]:
         table.caption = f"{seen} of the {result['subjects']} subjects were trained or chosen on: this says little about others"
@@ -216,7 +221,9 @@ def evaluate(
 def export(
     student: Annotated[Path, typer.Argument(help="Folder of a finished student (runs/NAME/students/ID).")],
     formats: Annotated[list[str], typer.Option("--format", help="tflite, onnx, c, coreml or float; give it again for several.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: export/ in the student's folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: RUN/exports/ID for RUN/students/ID, else STUDENT-export beside STUDENT.")
+    ] = None,
     profile_name: Annotated[
         str | None, typer.Option("--profile", help="Place the C anew for this hardware profile; default: as the student was placed.")
     ] = None,
@@ -239,7 +246,7 @@ def export(
         Console().print(*export_tables(result), sep="\n\n")
         said = result["verified_on"]
         Console().print(
-            f"verified on {said['windows']} {said['source']} windows ({said['name']}); written to {result['out']}", highlight=False
+            f"verified on {said['source']} windows ({said['name']}); written to {result['out']}", highlight=False, soft_wrap=True
         )
 
 
@@ -285,8 +292,10 @@ def list_profiles(
 @app.command("spaces")
 def list_spaces(
     name: Annotated[str | None, typer.Argument(help="Show this one in full; a name or a YAML file.")] = None,
-    profile_name: Annotated[str, typer.Option("--profile", help="Whose budgets random candidates meet.")] = "cortex-m4-192k",
-    task: Annotated[str, typer.Option(help="Whose windows and labels candidates have.")] = "rhythm",
+    profile_name: Annotated[
+        str | None, typer.Option("--profile", help=f"Whose budgets random candidates meet; default: {SPACE_PROFILE}.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help=f"Whose windows and labels candidates have; default: {SPACE_TASK}.")] = None,
     window_s: Annotated[float | None, typer.Option(help="Window length in seconds; default: the task's.")] = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -296,12 +305,15 @@ def list_spaces(
     from hwnas.pipeline.space_report import describe
 
     if name is not None:
-        report = describe(name, profile_name, task, window_s)
+        report = describe(name, SPACE_PROFILE if profile_name is None else profile_name, SPACE_TASK if task is None else task, window_s)
         if as_json:
             _emit(report.as_dict())
         else:
             Console().print(*one_space(report), sep="\n\n")
         return
+    given = [flag for flag, value in (("--profile", profile_name), ("--task", task), ("--window-s", window_s)) if value is not None]
+    if given:
+        raise UsageError(f"{', '.join(given)}: for one space only; name it, as in `hwnas spaces NAME`: {', '.join(space.names())}")
     found = {each: space.read(each) for each in space.names()}
     if as_json:
         _emit({each: {"size": s.size, "choices": s.choices} for each, s in found.items()})

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from hwnas.errors import ExportError
 from hwnas.export.comparison import Allowance, Allowed, Comparison, RunNode, compare, part
 from hwnas.export.runtimes import OnnxSession
-from hwnas.export.scales import check_scales, gate_scales, half_up_mean
+from hwnas.export.scales import check_scales, half_up_mean
 from hwnas.export.seal import PLACEHOLDER, seal, student_mark
 from hwnas.graph import (
     GATES,
@@ -42,7 +42,7 @@ from hwnas.graph import (
     Split,
     same_padding,
 )
-from hwnas.quantize.qgraph import Int8, Int32, QuantGraph
+from hwnas.quantize.qgraph import Int8, Int32, QuantGraph, gate_scales, outputs_first
 from hwnas.resources import write_bytes
 
 __all__ = ["ALLOWED", "OPSET", "to_bytes", "write"]
@@ -148,7 +148,7 @@ class _Writer:
         node = self.q.graph.nodes[index]
         source, first = self.q.graph.in_shape(node), node.inputs[0]
         depthwise = isinstance(op, DepthwiseConv1d)
-        filters = weights.T[:, None] if depthwise else weights.transpose(0, 2, 1)
+        filters = outputs_first(op, weights)
         flat = len(_axes(source)) - 1
         window = {
             "kernel_shape": [*[1] * flat, op.kernel],
@@ -253,7 +253,10 @@ class _Writer:
         model.doc_string = f"hwnas int8 student {self.q.graph.hash}; outputs: {', '.join(self.q.labels)}"
         facts = {"graph": self.q.graph.hash, "labels": ",".join(self.q.labels)}
         helper.set_model_props(model, facts | {"hwnas_seal": PLACEHOLDER, "hwnas_student": student_mark(self.q)})
-        onnx.checker.check_model(model, full_check=True)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ExportError(f"the ONNX form of student {self.q.graph.hash} is not valid: {error}; report this") from error
         content: bytes = model.SerializeToString(deterministic=True)
         return content
 

@@ -1,4 +1,4 @@
-"""What TFLite and ONNX files derive alike from the integers of a student: scales of gates and means, and the check of all scales.
+"""What TFLite and ONNX files derive alike from the integers of a student: pooling means as filters, and the check of all scales.
 
 numpy only; no files.
 """
@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from hwnas.errors import ExportError
 from hwnas.graph import OP_NAMES
-from hwnas.quantize.qgraph import LSTM_SHIFT_BITS, SHIFT_BITS, Int8, Int32, QuantGraph, QuantLstm
+from hwnas.quantize.qgraph import Int8, Int32, QuantGraph
 
-GATE_BITS = 12  # fraction bits of a gate, Q3.12
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 UNIT = 64  # the integer that stands for 1 in weights that only add up: a power of two, so that their scale is exact
 
@@ -36,8 +35,3 @@ def half_up_mean(kernel: int, channels: int) -> tuple[Int8, NDArray[np.float64],
     and nothing else reaches one: halves are rounded up, as the reference rounds them.
     """
     return np.full((kernel, channels), UNIT, np.int8), np.array([1 / (UNIT * kernel)]), np.full(channels, UNIT // 4, np.int32)
-
-
-def gate_scales(lstm: QuantLstm) -> NDArray[np.float64]:
-    """Real value of an accumulator's step, (units, 4): `multiplier = round(scale * 2**12 * 2**26)`."""
-    return lstm.multiplier / 2.0 ** (GATE_BITS + SHIFT_BITS - LSTM_SHIFT_BITS)

@@ -193,7 +193,8 @@ class LookupTable:
         row = self.row(key, in_length)
         if row is None:
             raise MissingEntryError(
-                f"the lookup table of core '{self.core}' has no row for {key} at length {in_length}; fill it with `hwnas profile`"
+                f"the lookup table of core '{self.core}' has no row for {key} at length {in_length}; it covers the windows that it was "
+                "filled for, and `hwnas search` and `hwnas export` profile what it lacks"
             )
         if row.status != "ok":
             raise MissingEntryError(

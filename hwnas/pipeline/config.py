@@ -54,6 +54,7 @@ class RunConfig(Model):
         trials: candidates to *score* (rejected ones are not counted).
         generation: candidates proposed before results reach the tuner; independent of the number of processes.
         students: at most this many are fully distilled.
+        calibration: how ranges of int8 activations are chosen (`hwnas.quantize.ptq.PtqSettings`).
     """
 
     profile: str
@@ -72,6 +73,7 @@ class RunConfig(Model):
     seed: Seed = 0
     split_seed: Seed = 0
     effort: Literal["quick", "normal"] = "normal"
+    calibration: Literal["mse", "min_max", "percentile"] = "mse"
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
 
     @property

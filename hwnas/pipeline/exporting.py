@@ -17,23 +17,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from hwnas.errors import ExportError, FirmwareError, RunError, UsageError, lookup
 from hwnas.export import c, coreml, floats, onnx, tflite
+from hwnas.export.seal import check_seal
 from hwnas.firmware.build import toolchain
 from hwnas.firmware.cores import core
 from hwnas.firmware.emulator import emulate
-from hwnas.graph import OP_NAMES, Graph
+from hwnas.graph import FORMAT, OP_NAMES, Graph
 from hwnas.hardware import profile as profiles
 from hwnas.hardware.cost import EMULATED, PREDICTED, predict, provenance
 from hwnas.hardware.deployment import Deployment, deploy
 from hwnas.hardware.profile import Profile
+from hwnas.hardware.table import LookupTable
 from hwnas.hardware.table import read as read_table
 from hwnas.hardware.weights import layouts
 from hwnas.memory import plan
 from hwnas.pipeline.data import task_of
+from hwnas.pipeline.profiling import check_kernels, extended, missing, shapes_of
 from hwnas.pipeline.progress import Progress
-from hwnas.pipeline.shipped import ShippedCard, load_int8, read_shipped
+from hwnas.pipeline.shipped import CARD_FILE, ShippedCard, load_int8, read_shipped
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.student import Student
@@ -43,8 +47,8 @@ from hwnas.teachers.cache import predict as outputs
 Figures = dict[str, Any]
 WINDOWS, SUBJECTS, SEED = 200, 20, 1_000_003
 COREML_WINDOWS = 16  # each is replayed operator by operator
-FIRMWARE, PACKAGE = "firmware", "model.mlpackage"
-FOLDERS = {FIRMWARE: "model.h", PACKAGE: "Manifest.json"}  # folders that are written, and what shows that one is ours
+TFLITE, ONNX, FIRMWARE, PACKAGE = "model.tflite", "model.onnx", "firmware", "model.mlpackage"
+STUDENTS, EXPORTS = "students", "exports"  # of a run; it deletes students that it no longer chooses, and what is in their folders
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class _Shipment:
     folder: Path
     card: ShippedCard
     out: Path
-    profile: Profile | None
+    placed_for: tuple[Profile, LookupTable] | None
     self_test: bool
 
     @cached_property
@@ -90,7 +94,7 @@ class _Shipment:
 def export_student(
     folder: Path, formats: Sequence[str], out: Path | None, *, profile: str | None, self_test: bool, progress: Progress
 ) -> dict[str, Any]:
-    """Write the student in `folder` into `out` (default: `folder/export`) in every one of `formats`.
+    """Write the student in `folder` into `out` (default: `default_place`) in every one of `formats`.
 
     Args:
         profile: hardware profile that the C is placed for anew; None is the card's deployment.
@@ -100,7 +104,8 @@ def export_student(
         What was written: files, bytes, and how far each format is from the int8 reference.
 
     Raises:
-        UsageError: no student in `folder`, an unknown format or profile, an extra that is not installed, or something else in `out`.
+        UsageError: no student in `folder`, an unknown format or profile, an extra that is not installed, or in `out` a student or
+            something that no export wrote.
         HwnasError: what reading, converting, verifying or writing found; `out` is as it was then.
     """
     chosen = {name: lookup(FORMATS, name, "format") for name in dict.fromkeys(formats)}
@@ -109,9 +114,11 @@ def export_student(
     if "coreml" in chosen:
         coreml.require()
     hardware = profiles.read(profile) if profile is not None else None
-    target = out if out is not None else folder / "export"
-    shipment = _Shipment(folder, read_shipped(folder), target, hardware, self_test)
+    target = out if out is not None else default_place(folder)
+    card = read_shipped(folder)
     _check_replaceable(target, [name for wanted in chosen.values() for name in wanted.writes])
+    placed_for = (hardware, _table(hardware, load_int8(folder, card).graph, progress)) if hardware is not None else None
+    shipment = _Shipment(folder, card, target, placed_for, self_test)
     place = target
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -134,24 +141,53 @@ def export_student(
     except OSError as error:
         raise RunError(f"cannot write {target}: {error.strerror or error}; free space or choose another --out") from error
     return {
-        "student": shipment.card.id,
+        "student": card.id,
         "folder": str(folder),
         "out": str(target),
-        "weights_hash": shipment.card.weights_hash,
-        "verified_on": {"windows": WINDOWS, "source": "synthetic", "name": f"signal generator, seed {SEED}"},
+        "weights_hash": card.weights_hash,
+        "verified_on": {"source": "synthetic", "name": f"signal generator, seed {SEED}"},
         "exports": found,
     }
 
 
+def default_place(folder: Path) -> Path:
+    """Where exports of the student in `folder` go: RUN/exports/ID for one in RUN/students/ID, else STUDENT-export beside its folder."""
+    place = folder.resolve()
+    return place.parents[1] / EXPORTS / place.name if place.parent.name == STUDENTS else place.parent / f"{place.name}-export"
+
+
 def _check_replaceable(target: Path, names: Sequence[str]) -> None:
-    """Refuse to put files where something stands that was not written by an export."""
+    """Refuse to put files into a student's own folder, or where something stands that was not written by an export."""
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target} is no folder; choose another --out")
+    if (target / CARD_FILE).exists():
+        raise UsageError(f"{target} is a finished student's own folder (it has a {CARD_FILE}), which stays as it is; choose another --out")
     for name in names:
         path = target / name
-        ours = (path / FOLDERS[name]).is_file() if name in FOLDERS else path.is_file()
-        if path.exists() and not ours:
-            raise UsageError(f"{path} exists and was not written by hwnas; move it away or choose another --out")
+        if os.path.lexists(path) and not _is_ours(path):
+            raise UsageError(f"{path} exists and was not written by hwnas, or was changed since; move it away or choose another --out")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `path` is what an export writes by that name, known by the mark that it carries."""
+    try:
+        return MARKS[path.name](path)
+    except (OSError, ExportError, SafetensorError):
+        return False
+
+
+def _holds(mark: str, file: str = "") -> Callable[[Path], bool]:
+    return lambda path: mark.encode() in (path / file).read_bytes()
+
+
+def _is_sealed(path: Path) -> bool:
+    check_seal(path.read_bytes(), str(path))
+    return True
+
+
+def _is_float(path: Path) -> bool:
+    with safe_open(path, framework="numpy") as file:
+        return "hwnas" in (file.metadata() or {})
 
 
 def _files(path: Path) -> list[Path]:
@@ -180,12 +216,12 @@ def _move(made: Path, target: Path, old: Path) -> None:
 
 
 def _tflite(shipment: _Shipment, folder: Path) -> Figures:
-    comparison = tflite.write(shipment.int8, folder / "model.tflite", shipment.check)
+    comparison = tflite.write(shipment.int8, folder / TFLITE, shipment.check)
     return {"comparison": asdict(comparison), "provenance": "run in tflite-runtime and compared with the int8 reference"}
 
 
 def _onnx(shipment: _Shipment, folder: Path) -> Figures:
-    comparison = onnx.write(shipment.int8, folder / "model.onnx", shipment.check)
+    comparison = onnx.write(shipment.int8, folder / ONNX, shipment.check)
     return {"comparison": asdict(comparison), "provenance": "run in onnxruntime and compared with the int8 reference"}
 
 
@@ -218,7 +254,8 @@ def _float(shipment: _Shipment, folder: Path) -> Figures:
 
 def _c(shipment: _Shipment, folder: Path) -> Figures:
     card, q, check = shipment.card, shipment.int8, shipment.check
-    target: Profile | ShippedCard = shipment.profile or card
+    profile = shipment.placed_for[0] if shipment.placed_for else None
+    target: Profile | ShippedCard = profile or card
     deployment, predicted = _deployment(shipment, q.graph)
     expected = reference.run(q, check)
 
@@ -241,7 +278,7 @@ def _c(shipment: _Shipment, folder: Path) -> Figures:
         "comparison": {"windows": len(check), "windows_differing": different},
         "provenance": f"built and run in the emulator, {EMULATED}: {part.name}",
         "toolchain": toolchain(part),
-        "profile": shipment.profile.name if shipment.profile else card.profile,
+        "profile": profile.name if profile else card.profile,
         "self_test": shipment.self_test,
         "weights": list(deployment.weights),
         "arena_bytes": deployment.plan.arena_bytes,
@@ -257,14 +294,25 @@ def _c(shipment: _Shipment, folder: Path) -> Figures:
 
 def _deployment(shipment: _Shipment, graph: Graph) -> tuple[Deployment, Figures]:
     """How the C is placed, and what that is predicted to cost where a profile was named."""
-    if shipment.profile is None:
+    if shipment.placed_for is None:
         return _as_shipped(shipment.card, graph), {}
-    profile = shipment.profile
-    table = read_table(profile.table_path)
+    profile, table = shipment.placed_for
     limit = min(profile.limits().flash_bytes, profile.memory.flash.bytes)
     deployment = deploy(graph, profile, table, limit)
     cost = predict(graph, deployment, profile, table, shipment.card.window_s)
     return deployment, cost.as_dict() | {"provenance": provenance(PREDICTED, table)}
+
+
+def _table(profile: Profile, graph: Graph, progress: Progress) -> LookupTable:
+    """The profile's lookup table with a row for everything in `graph`: what it lacks is profiled on the spot, as a search does.
+
+    Raises:
+        CostError: the table is of another core or of other kernels than those that ship.
+    """
+    table = read_table(profile.table_path)
+    check_kernels(table, profile)
+    absent = missing(table, shapes_of(graph))
+    return extended(table, absent, progress) if absent else table
 
 
 def _as_shipped(card: ShippedCard, graph: Graph) -> Deployment:
@@ -283,9 +331,17 @@ def _as_shipped(card: ShippedCard, graph: Graph) -> Deployment:
 
 
 FORMATS = {
-    "tflite": Format(("model.tflite",), _tflite),
-    "onnx": Format(("model.onnx",), _onnx),
+    "tflite": Format((TFLITE,), _tflite),
+    "onnx": Format((ONNX,), _onnx),
     "c": Format((FIRMWARE,), _c),
     "coreml": Format((PACKAGE,), _coreml),
     "float": Format((floats.GRAPH_FILE, floats.WEIGHTS_FILE), _float),
+}
+MARKS: dict[str, Callable[[Path], bool]] = {
+    TFLITE: _is_sealed,
+    ONNX: _is_sealed,
+    FIRMWARE: _holds("#define HWNAS_MODEL_GRAPH_HASH ", "model.h"),
+    PACKAGE: _holds("hwnas student ", coreml.SPECIFICATION),
+    floats.GRAPH_FILE: _holds(f'"format": "{FORMAT}"'),
+    floats.WEIGHTS_FILE: _is_float,
 }

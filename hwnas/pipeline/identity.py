@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Any
 
 from hwnas.firmware.build import kernel_set_hash
 from hwnas.firmware.cores import core
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.recipes import full_recipe, pretrain_recipe, qat_recipe, short_recipe, teacher_recipe, views
+from hwnas.quantize.choice import LOSS_ALLOWED
+from hwnas.quantize.ptq import DEFAULT
 from hwnas.space.joint import read_joint
 
 # More trials extend a run, and recordings that were moved are still the same recordings (their content is in the fingerprint).
@@ -18,7 +21,7 @@ REFERENCE = 1000, 1.0  # any samples and temperature: recipes are compared, not 
 
 
 def fingerprint(config: RunConfig, data_hash: str) -> dict[str, str]:
-    """Every field of the configuration that may not change, and hashes of what it names: recordings, spaces, profile, recipes, kernels."""
+    """Every field of the configuration that may not change, and hashes of what decides with them: files, recipes, quantisation, kernels."""
     fields = {name: json.dumps(value, sort_keys=True) for name, value in config.model_dump().items() if name not in MAY_CHANGE}
     recipes = [
         pretrain_recipe(config, REFERENCE[0]),
@@ -32,6 +35,7 @@ def fingerprint(config: RunConfig, data_hash: str) -> dict[str, str]:
         "data": data_hash,
         **spaces,
         "profile_content": _digest(config.hardware.model_dump()),
+        "quantisation": _digest(asdict(DEFAULT) | {"loss_allowed": LOSS_ALLOWED}),
         "recipes": _digest([recipe.to_dict() for recipe in recipes] + [views(config)]),
         "kernels": kernel_set_hash(core(config.hardware.core)),
     }

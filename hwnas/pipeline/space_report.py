@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,14 +11,14 @@ import numpy as np
 
 from hwnas import families
 from hwnas import space as spaces
-from hwnas.errors import CostError, UsageError, lookup
+from hwnas.errors import CostError, MissingEntryError, UsageError, lookup
 from hwnas.graph import Graph, Shape
 from hwnas.hardware import profile as profiles
 from hwnas.hardware.cost import predict, violations
 from hwnas.hardware.deployment import deploy
 from hwnas.hardware.profile import Profile
 from hwnas.hardware.table import LookupTable, read
-from hwnas.pipeline.profiling import check_kernels
+from hwnas.pipeline.profiling import WINDOWS, check_kernels, missing, shapes_of
 from hwnas.space import SearchSpace
 from hwnas.tasks import TASKS
 
@@ -76,13 +77,13 @@ def describe(
     """The report of the space of that name, or in that YAML file.
 
     Raises:
-        UsageError: an unknown space, profile or task, or a window without a sample.
+        UsageError: an unknown space, profile or task, or a window that is no number or without a sample.
     """
     space, profile, task = spaces.read(space_name), profiles.read(profile_name), lookup(TASKS, task_name, "task")
     window_s = task.window_s if window_s is None else window_s
-    samples = round(window_s * task.rate_hz)
+    samples = round(window_s * task.rate_hz) if math.isfinite(window_s) else 0
     if samples < 1:
-        raise UsageError(f"--window-s: got {window_s:g}, a window needs at least one sample ({1 / task.rate_hz:g} s)")
+        raise UsageError(f"--window-s: got {window_s:g}; give a number of seconds that holds at least one sample ({1 / task.rate_hz:g} s)")
     generator = np.random.default_rng(seed)
     drawn = [{name: values[generator.integers(len(values))] for name, values in space.choices.items()} for _ in range(candidates)]
     graphs = [families.build(space.candidate(parameters), Shape(CHANNELS, samples), len(task.labels)) for parameters in drawn]
@@ -91,6 +92,12 @@ def describe(
     try:
         table = read(profile.table_path)
         check_kernels(table, profile)
+        if missing(table, {wanted for graph in graphs for wanted in shapes_of(graph)}):
+            covered = " and ".join(f"{w.length / task.rate_hz:g} s" for w in WINDOWS if w.channels == CHANNELS)
+            raise MissingEntryError(
+                f"the lookup table of '{profile.name}' lacks operators of these candidates; tables that ship cover the spaces that ship at "
+                f"windows of {covered}, and a search profiles the rest when it begins"
+            )
         fits = {budget: _share(graphs, profile, budget, table, window_s) for budget in ("default", *profile.presets)}
     except CostError as error:
         unknown = str(error)

@@ -23,7 +23,7 @@ from hwnas.pipeline.recipes import full_recipe, qat_recipe, short_recipe
 from hwnas.pipeline.rundir import RunDirectory
 from hwnas.pipeline.teacher import lessons
 from hwnas.quantize.choice import Shipped, ship
-from hwnas.quantize.ptq import quantize
+from hwnas.quantize.ptq import PtqSettings, quantize
 from hwnas.quantize.qgraph import QuantGraph
 from hwnas.quantize.scoring import score_int8
 from hwnas.student import Student
@@ -52,6 +52,11 @@ class Workshop:
         module, card = load_teacher(run.teacher)
         return Workshop(config, run, data, open_gate(config, data, run), card, lessons(config, run, card, module, data))
 
+    @property
+    def ptq(self) -> PtqSettings:
+        """How activations are calibrated."""
+        return PtqSettings(self.config.calibration)
+
     def short(self, graph: Graph, seed: int) -> Student:
         """A student after the short distillation."""
         return self._distil(graph, seed, short_recipe(self.config, self.data.window.length, self.teacher.distillation_temperature))
@@ -62,13 +67,13 @@ class Workshop:
 
     def quantise(self, student: Student) -> QuantGraph:
         """The int8 form by PTQ, with ranges from training subjects."""
-        return quantize(student, self.data.split.train.x, self.data.task.labels)
+        return quantize(student, self.data.split.train.x, self.data.task.labels, self.ptq)
 
     def ship(self, student: Student, seed: int) -> Shipped:
         """The int8 form that leaves the house: PTQ, or QAT on the same lessons where PTQ loses too much on the validation subjects."""
         recipe = qat_recipe(self.config, self.data.window.length, self.teacher.distillation_temperature)
         train, validation = self.data.split.train, self.data.split.validation
-        return ship(student, self.lessons, validation, self.data.task, recipe, calibration_x=train.x, seed=seed)
+        return ship(student, self.lessons, validation, self.data.task, recipe, calibration_x=train.x, seed=seed, settings=self.ptq)
 
     def validate(self, q: QuantGraph) -> dict[str, float]:
         """Metrics of an int8 student on the validation subjects."""

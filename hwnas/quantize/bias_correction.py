@@ -16,16 +16,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from hwnas.graph import Conv1d, DepthwiseConv1d, Node, Shape, same_padding
 from hwnas.quantize import reference
-from hwnas.quantize.qgraph import Int8, QuantGraph, QuantWeights
+from hwnas.quantize.qgraph import BIAS_MAX, Doubles, Int8, QuantGraph, QuantWeights, outputs_first, real_weights
 from hwnas.student import FoldedNode
-
-Doubles = NDArray[np.float64]
-
-BIAS_MAX = 2**30
 
 
 def correct(q: QuantGraph, folded: Mapping[int, FoldedNode], means: Mapping[int, Doubles], x: Int8) -> QuantGraph:
@@ -40,21 +35,30 @@ def correct(q: QuantGraph, folded: Mapping[int, FoldedNode], means: Mapping[int,
             source = node.inputs[0]
             found = (tensors[source].mean(0, dtype=np.float64) - q.quants[source].zero_point) * q.quants[source].scale
             shape = q.graph.nodes[source].shape
-            expected = _mean_output(node, shape, means[source], folded[index])
-            shift = expected - _mean_output(node, shape, found, _real(node, constants[index], q.quants[source].scale))
+            expected = _mean_output(node, shape, means[source], *folded[index])
+            shift = expected - _mean_output(node, shape, found, *real_weights(q, index))
             constants[index] = _shifted(node, constants[index], shift / (constants[index].weight_scale * q.quants[source].scale))
             q = replace(q, constants=constants)
         if index:
-            tensors[index] = reference.run_node(q, index, *(tensors[i] for i in node.inputs))
+            tensors[index] = _run(q, index, *(tensors[i] for i in node.inputs))
         for read in [i for i in tensors if not any(i in later.inputs for later in q.graph.nodes[index + 1 :])]:
             del tensors[read]
     return q
 
 
-def _mean_output(node: Node, shape: Shape, mean: Doubles, weights: FoldedNode) -> Doubles:
+def _run(q: QuantGraph, index: int, *inputs: Int8) -> Int8:
+    """`reference.run_node`, a batch of windows at a time: a node's working set is many times its output."""
+    shape = q.graph.nodes[index].shape
+    out = np.empty((len(inputs[0]), shape.rows, shape.channels), np.int8)
+    for start, stop in reference.batches(q, len(out)):
+        out[start:stop] = reference.run_node(q, index, *(x[start:stop] for x in inputs))
+    return out
+
+
+def _mean_output(node: Node, shape: Shape, mean: Doubles, weights: reference.Floats, bias: reference.Floats) -> Doubles:
     """Mean over time (C',) of a layer's output before its activation, from its mean input (M * L, C) of `shape`."""
     op = node.op
-    weight = torch.from_numpy(weights.weight).double()
+    weight = torch.from_numpy(weights).double()
     x = torch.from_numpy(np.ascontiguousarray(mean)).reshape(shape.modalities, shape.length, shape.channels).transpose(1, 2)
     if isinstance(op, Conv1d | DepthwiseConv1d):
         padded = F.pad(x, same_padding(shape.length, op.kernel, op.stride, op.dilation))
@@ -62,24 +66,13 @@ def _mean_output(node: Node, shape: Shape, mean: Doubles, weights: FoldedNode) -
         y = F.conv1d(padded, weight, None, op.stride, 0, op.dilation, groups)
     else:
         y = F.linear(x.transpose(1, 2), weight).transpose(1, 2)
-    out: Doubles = y.mean((0, 2)).numpy() + weights.bias
+    out: Doubles = y.mean((0, 2)).numpy() + bias
     return out
-
-
-def _real(node: Node, constants: QuantWeights, source_scale: float) -> FoldedNode:
-    """Integer constants as real weights, in the layout of `FoldedNode`."""
-    weights = constants.weights.astype(np.float64)
-    if isinstance(node.op, Conv1d):
-        weights = weights.transpose(0, 2, 1)
-    elif isinstance(node.op, DepthwiseConv1d):
-        weights = weights.T[:, None]
-    scale = constants.weight_scale
-    return FoldedNode(weights * scale.reshape(-1, *[1] * (weights.ndim - 1)), constants.bias * source_scale * scale)
 
 
 def _shifted(node: Node, constants: QuantWeights, steps: Doubles) -> QuantWeights:
     """`constants` with `steps` added to the biases, as far as accumulators stay within int32."""
-    outputs_last = constants.weights if isinstance(node.op, DepthwiseConv1d) else np.moveaxis(constants.weights, 0, -1)
+    outputs_last = np.moveaxis(outputs_first(node.op, constants.weights), 0, -1)
     limit = min(BIAS_MAX, 2**31 - 1 - reference.accumulator_bound(outputs_last))
     bias = np.clip(np.rint(constants.bias + steps), -limit, limit).astype(np.int32)
     return replace(constants, bias=bias)

@@ -42,7 +42,7 @@ def input_steps(q: QuantGraph) -> int:
 
 
 def quantize_counts(q: QuantGraph, counts: NDArray[np.int16]) -> Int8:
-    """Windows of counts int16 (N, T, C) as int8 (N, T, C); see this module's head.
+    """Windows of counts int16 (N, T, C) as int8 (N, T, C); see this module's head. The oracle of the C, for tests.
 
     Raises:
         QuantizationError: counts of another type or shape than the student reads, or another scale than the formula is for.

@@ -58,7 +58,7 @@ def exponentials(q: QuantGraph) -> NDArray[np.uint32]:
 
 
 def probabilities(q: QuantGraph, logits: Int8) -> NDArray[np.uint8]:
-    """Softmax (N, K) in Q0.8 of outputs (N, K) of `q`, in integers as this module's head says."""
+    """Softmax (N, K) in Q0.8 of outputs (N, K) of `q`, in integers as this module's head says. The oracle of the C, for tests."""
     steps = logits.max(axis=1, keepdims=True).astype(np.int16) - logits
     parts = exponentials(q).astype(np.uint64)[steps]
     total = parts.sum(axis=1, keepdims=True)

@@ -19,8 +19,6 @@ from hwnas.graph import (
     OP_NAMES,
     Add,
     Concat,
-    Conv1d,
-    Dense,
     GlobalAvgPool,
     Graph,
     Input,
@@ -28,28 +26,27 @@ from hwnas.graph import (
     Node,
 )
 from hwnas.quantize import bias_correction, ranges
-from hwnas.quantize.bias_correction import BIAS_MAX
 from hwnas.quantize.qgraph import (
     ADD_SHIFT_BITS,
+    BIAS_MAX,
+    GATE_SCALE_BITS,
     KEEPS_QUANTISATION,
     LSTM_ACC_MAX,
-    LSTM_SHIFT_BITS,
     QMAX,
     QMIN,
     SHIFT_BITS,
     WEIGHT_MAX,
-    Int8,
+    Doubles,
     Int32,
     Quant,
     QuantGraph,
     QuantLstm,
     QuantWeights,
+    as_stored,
 )
 from hwnas.quantize.ranges import Observation, at_least
 from hwnas.quantize.reference import accumulator_bound, quantize_input
 from hwnas.student import FoldedNode, Student, fold
-
-Doubles = NDArray[np.float64]
 
 INPUT = Quant(float(np.float32(1 / 127)), 0)  # windows are scaled to [-1, 1]
 CALIBRATION_WINDOWS = 256
@@ -57,7 +54,6 @@ FEWEST_WINDOWS = 8
 # `multiplier = S * 2**32` keeps at least 16 significant bits, and S stays clear of 0.5.
 RATIO_MIN, RATIO_MAX = 2.0**-16, 0.499
 ADD_RATIO_MAX = 1.99
-GATE_BITS = 12 - LSTM_SHIFT_BITS + SHIFT_BITS  # a gate's multiplier is its accumulator's step times 2**38
 GATE_MULTIPLIER_MIN, GATE_MULTIPLIER_MAX = 2**15, 2**31 - 1
 HIDDEN_BITS = 17
 HIDDEN_SCALE_MIN = 2.0**-13  # of hidden states; half of what `hidden_multiplier` could hold
@@ -205,14 +201,7 @@ def _weights(node: Node, index: int, folded: FoldedNode, source: Quant, quant: Q
         raise QuantizationError(f"node {index}: an accumulator may reach {largest}, beyond int32; use fewer inputs an output")
     ratio = source.scale * scale / quant.scale
     multiplier = np.rint(ratio * 2.0**SHIFT_BITS).astype(np.int32)
-    return quant, QuantWeights(_layout(node, integers), integer_bias, scale, multiplier)
-
-
-def _layout(node: Node, weights: Int8) -> Int8:
-    """Weights with the outputs last, (in, kernel, out), (1, kernel, C) or (in, units), in the order of `QuantWeights`."""
-    if isinstance(node.op, Conv1d):
-        return np.ascontiguousarray(weights.transpose(2, 1, 0))
-    return np.ascontiguousarray(weights.T if isinstance(node.op, Dense) else weights[0])
+    return quant, QuantWeights(as_stored(node.op, np.moveaxis(integers, -1, 0)), integer_bias, scale, multiplier)
 
 
 def _lstm(index: int, folded: FoldedNode, source: Quant, hidden: Quant) -> QuantLstm:
@@ -229,14 +218,14 @@ def _lstm(index: int, folded: FoldedNode, source: Quant, hidden: Quant) -> Quant
     if room <= 0:
         raise QuantizationError(f"node {index} (lstm): {inputs + units} inputs a unit could overflow its accumulator of 25 bits; use fewer")
     step = np.maximum(np.abs(gates).max((1, 2)) / WEIGHT_MAX, ((np.abs(gates) * reach).sum(2) + np.abs(bias)).max(1) / room)
-    multiplier = np.maximum(np.ceil(step * 2.0**GATE_BITS), GATE_MULTIPLIER_MIN)
+    multiplier = np.maximum(np.ceil(step * 2.0**GATE_SCALE_BITS), GATE_MULTIPLIER_MIN)
     if multiplier.max() > GATE_MULTIPLIER_MAX:
         gate = "ifgo"[int(multiplier.argmax())]
         raise QuantizationError(
             f"node {index} (lstm): weights of gate {gate} are too large (up to {float(np.abs(folded.weight).max()):.3g}) for inputs "
             f"that reach {source.scale * _reach(source):.3g}; train again with more weight decay"
         )
-    step = multiplier / 2.0**GATE_BITS
+    step = multiplier / 2.0**GATE_SCALE_BITS
     integers = np.rint(gates / step[:, None, None]).astype(np.int8).transpose(1, 0, 2)
     integer_bias = np.rint(bias / step[:, None]).astype(np.int32).T
     return QuantLstm(

@@ -8,22 +8,20 @@ full scales (127 steps) of their output channel, biases in full scales of the ou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hwnas.errors import GraphError, QuantizationError
 from hwnas.graph import (
-    GATES,
     Add,
     AvgPool1d,
     Concat,
     Conv1d,
-    Dense,
     DepthwiseConv1d,
     GlobalAvgPool,
     Join,
@@ -35,22 +33,24 @@ from hwnas.graph import (
 )
 from hwnas.quantize.qgraph import (
     ADD_SHIFT_BITS,
+    BIAS_MAX,
     LSTM_ACC_MAX,
-    LSTM_SHIFT_BITS,
     QMAX,
     QMIN,
     SHIFT_BITS,
     WEIGHT_MAX,
+    Doubles,
     Int8,
     Int32,
     QuantGraph,
     QuantLstm,
     QuantWeights,
+    as_stored,
+    gate_scales,
+    outputs_first,
 )
-from hwnas.quantize.straight_through import EXACT_FLOAT32, GATE_BITS, SPAN, LstmSteps, Requantise, Whole, exact_type
+from hwnas.quantize.straight_through import EXACT_FLOAT32, SPAN, LstmSteps, Requantise, Whole, exact_type
 
-Doubles = NDArray[np.float64]
-BIAS_MAX = 2**30
 ACC_MAX = 2**31 - 1
 
 
@@ -62,23 +62,29 @@ class TrainedIntegers(nn.Module):
         bias: int32 (outputs,).
         bias_unit: steps of the bias in one unit of its parameter, (outputs,).
         acc_max: bound of an accumulator, bias included.
+        points: zero points of what the weights multiply, one for all or one a column (inputs,).
     """
 
     bias_unit: Tensor
+    points: Tensor
 
-    def __init__(self, weight: Int8, bias: Int32, bias_unit: Doubles, acc_max: int) -> None:
+    def __init__(self, weight: Int8, bias: Int32, bias_unit: Doubles, acc_max: int, points: Sequence[int]) -> None:
         super().__init__()
         self._acc_max = acc_max
         self.register_buffer("bias_unit", torch.from_numpy(bias_unit.copy()), persistent=False)
+        self.register_buffer("points", torch.tensor(points, dtype=torch.float32), persistent=False)
         self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32) / WEIGHT_MAX))
         # float64 tells all int32 values apart
         self.bias = nn.Parameter(torch.from_numpy(bias / bias_unit))
 
     def integers(self) -> tuple[Tensor, Tensor]:
         """Whole numbers, differentiable: weights float32, biases float64 within what the accumulator leaves them."""
-        weight = whole(self.weight * WEIGHT_MAX, torch.tensor(float(WEIGHT_MAX)))
-        room = self._acc_max - SPAN * weight.detach().abs().flatten(1).sum(1, dtype=torch.float64)
-        return weight, whole(self.bias * self.bias_unit, room.clamp(0, BIAS_MAX))
+        most = torch.tensor(float(WEIGHT_MAX))
+        weight = whole(self.weight * WEIGHT_MAX, -most, most)
+        ends = weight.detach() * (QMIN - self.points), weight.detach() * (QMAX - self.points)
+        low, high = (extreme(*ends).flatten(1).sum(1, dtype=torch.float64) for extreme in (torch.minimum, torch.maximum))
+        room = (-self._acc_max - low).clamp(min=-BIAS_MAX), (self._acc_max - high).clamp(max=BIAS_MAX)
+        return weight, whole(self.bias * self.bias_unit, *room)
 
     def arrays(self) -> tuple[Int8, Int32]:
         """`integers` as the arrays of a `QuantGraph`, outputs first."""
@@ -101,7 +107,7 @@ class QuantStudent(nn.Module):
         for index, constants in q.constants.items():
             self.nodes[str(index)] = _affine(q, index, constants)
         for index, lstm in q.lstms.items():
-            self.nodes[str(index)] = _recurrent(lstm)
+            self.nodes[str(index)] = _recurrent(q, index, lstm)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, K) of windows (B, C, T), and every node's real output by node index, shaped as those of `Student`.
@@ -131,12 +137,12 @@ class QuantStudent(nn.Module):
         constants, lstms = {}, {}
         for index, affine in q.constants.items():
             weight, bias = self._integers(index).arrays()
-            constants[index] = replace(affine, weights=_stored(self.graph.nodes[index], weight), bias=bias)
+            flat = weight[:, :, 0] if weight.ndim == 4 else weight
+            constants[index] = replace(affine, weights=as_stored(self.graph.nodes[index].op, flat), bias=bias)
         for index, lstm in q.lstms.items():
             weight, bias = self._integers(index).arrays()
-            units = len(weight) // GATES
-            by_unit = np.ascontiguousarray(weight.reshape(GATES, units, -1).transpose(1, 0, 2))
-            lstms[index] = replace(lstm, weights=by_unit, bias=np.ascontiguousarray(bias.reshape(GATES, units).T))
+            op = self.graph.nodes[index].op
+            lstms[index] = replace(lstm, weights=as_stored(op, weight), bias=as_stored(op, bias))
         return replace(q, constants=constants, lstms=lstms)
 
     def _integers(self, index: int) -> TrainedIntegers:
@@ -191,15 +197,15 @@ class QuantStudent(nn.Module):
     def _lstm(self, index: int, op: Lstm, x: Tensor) -> Tensor:
         weight, bias = self._integers(index).integers()
         constants = self._q.lstms[index]
-        multiplier = torch.from_numpy(constants.multiplier.T.reshape(-1).astype(np.float64))
+        multiplier = torch.from_numpy(outputs_first(op, constants.multiplier).astype(np.float64))
         hidden = constants.hidden_multiplier, self._q.quants[index].zero_point
         states: Tensor = LstmSteps.apply(x.squeeze(2).transpose(1, 2), weight, bias, multiplier, hidden, op.last)  # type: ignore[no-untyped-call]
         return states.transpose(1, 2).unsqueeze(2)
 
 
-def whole(values: Tensor, limit: Tensor) -> Tensor:
+def whole(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """See `Whole`."""
-    rounded: Tensor = Whole.apply(values, limit)  # type: ignore[no-untyped-call]
+    rounded: Tensor = Whole.apply(values, low, high)  # type: ignore[no-untyped-call]
     return rounded
 
 
@@ -217,25 +223,15 @@ def _affine(q: QuantGraph, index: int, constants: QuantWeights) -> TrainedIntege
     inputs = constants.weights.size // node.shape.channels
     if SPAN * WEIGHT_MAX * inputs > ACC_MAX - BIAS_MAX:
         raise QuantizationError(f"node {index}: {inputs} inputs an output; accumulators could leave int32 in training, use fewer")
-    if isinstance(node.op, Conv1d):
-        weight = constants.weights.transpose(0, 2, 1)[:, :, None]
-    elif isinstance(node.op, DepthwiseConv1d):
-        weight = constants.weights.T[:, None, None]
-    else:
-        weight = constants.weights
-    return TrainedIntegers(weight, constants.bias, WEIGHT_MAX * 2.0**SHIFT_BITS / constants.multiplier, ACC_MAX)
+    weight = outputs_first(node.op, constants.weights)
+    weight = weight[:, :, None] if weight.ndim == 3 else weight
+    unit = WEIGHT_MAX * 2.0**SHIFT_BITS / constants.multiplier
+    return TrainedIntegers(weight, constants.bias, unit, ACC_MAX, [q.quants[node.inputs[0]].zero_point])
 
 
-def _stored(node: Node, weight: Int8) -> Int8:
-    """`weight` of torch's layout in that of `QuantWeights`."""
-    if isinstance(node.op, Dense):
-        return weight
-    flat = weight[:, :, 0]
-    return np.ascontiguousarray(flat.transpose(0, 2, 1) if isinstance(node.op, Conv1d) else flat[:, 0].T)
-
-
-def _recurrent(constants: QuantLstm) -> TrainedIntegers:
-    weight = constants.weights.transpose(1, 0, 2).reshape(-1, constants.weights.shape[2])
-    multiplier = constants.multiplier.T.reshape(-1)
-    unit = 2.0 ** (SHIFT_BITS - LSTM_SHIFT_BITS + GATE_BITS) / multiplier
-    return TrainedIntegers(weight, constants.bias.T.reshape(-1), unit, LSTM_ACC_MAX)
+def _recurrent(q: QuantGraph, index: int, constants: QuantLstm) -> TrainedIntegers:
+    node = q.graph.nodes[index]
+    weight, bias, unit = (outputs_first(node.op, a) for a in (constants.weights, constants.bias, 1 / gate_scales(constants)))
+    read, hidden = (q.quants[i].zero_point for i in (node.inputs[0], index))
+    channels = q.graph.in_shape(node).channels
+    return TrainedIntegers(weight, bias, unit, LSTM_ACC_MAX, [read] * channels + [hidden] * len(constants.weights))

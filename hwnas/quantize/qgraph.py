@@ -32,20 +32,25 @@ overflow because |acc| < 2**25. Both weight matrices of a gate share one accumul
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.errors import QuantizationError
-from hwnas.graph import OP_NAMES, AvgPool1d, Graph, Join, MaxPool1d, Op, Split
+from hwnas.graph import GATES, OP_NAMES, AvgPool1d, Conv1d, DepthwiseConv1d, Graph, Join, Lstm, MaxPool1d, Op, Split
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
+Doubles = NDArray[np.float64]
 
 SHIFT_BITS = 32
 ADD_SHIFT_BITS = 20
 LSTM_SHIFT_BITS = 6  # of the accumulator, before its multiplier
 LSTM_ACC_MAX = (1 << 25) - 1
+GATE_BITS, CELL_BITS = 12, 11  # behind the point: gates are Q3.12, cells Q4.11
+GATE_SCALE_BITS = GATE_BITS + SHIFT_BITS - LSTM_SHIFT_BITS  # a gate's multiplier is what its accumulator's step is worth, times 2**38
+BIAS_MAX = 2**30  # of convolutions and dense layers; the other half of int32 is left to their sums
 QMIN, QMAX = -128, 127
 WEIGHT_MAX = 127
 KEEPS_QUANTISATION: tuple[type[Op], ...] = (AvgPool1d, MaxPool1d, Split, Join)  # what writes values of its input, or their mean
@@ -72,7 +77,7 @@ class QuantWeights:
 
     weights: Int8
     bias: Int32
-    weight_scale: NDArray[np.float64]
+    weight_scale: Doubles
     multiplier: Int32
 
 
@@ -151,8 +156,52 @@ def gate_bound(lstm: QuantLstm, in_point: int, hidden_point: int) -> int:
     return int(max(-low.min(), high.max()))
 
 
+def gate_scales(lstm: QuantLstm) -> Doubles:
+    """What one step of each accumulator is worth in its gate's argument, (units, 4): `multiplier = round(scale * 2**38)`."""
+    return lstm.multiplier / 2.0**GATE_SCALE_BITS
+
+
+def outputs_first(op: Op, weights: NDArray[Any]) -> NDArray[Any]:
+    """Weights of a `QuantGraph` in the layout of torch and the formats that follow it.
+
+    Conv1d (out, in, kernel); DepthwiseConv1d (channels, 1, kernel); Dense (units, in); Lstm (4 * units, channels + units), its rows gate
+    by gate. Biases and multipliers of an LSTM, (units, 4), become (4 * units,).
+    """
+    if isinstance(op, Conv1d):
+        return weights.transpose(0, 2, 1)
+    if isinstance(op, DepthwiseConv1d):
+        return weights.T[:, None]
+    return weights.swapaxes(0, 1).reshape(GATES * op.units, *weights.shape[2:]) if isinstance(op, Lstm) else weights
+
+
+def as_stored(op: Op, weights: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of `outputs_first`, contiguous."""
+    if isinstance(op, Conv1d):
+        weights = weights.transpose(0, 2, 1)
+    elif isinstance(op, DepthwiseConv1d):
+        weights = weights[:, 0].T
+    elif isinstance(op, Lstm):
+        weights = weights.reshape(GATES, op.units, *weights.shape[1:]).swapaxes(0, 1)
+    return np.ascontiguousarray(weights)
+
+
+def real_weights(q: QuantGraph, index: int) -> tuple[Doubles, Doubles]:
+    """The real numbers that the integers of node `index` stand for: weights, outputs first, and one bias a row of them."""
+    node = q.graph.nodes[index]
+    source_scale = q.quants[node.inputs[0]].scale
+    if index in q.lstms:
+        lstm = q.lstms[index]
+        scale, bias = (outputs_first(node.op, values) for values in (gate_scales(lstm), lstm.bias))
+        channels = q.graph.in_shape(node).channels
+        columns = np.repeat([source_scale, q.quants[index].scale], [channels, len(lstm.weights)])
+        return outputs_first(node.op, lstm.weights) * scale[:, None] / columns, bias * scale
+    constants = q.constants[index]
+    integers, scale = outputs_first(node.op, constants.weights), constants.weight_scale
+    return integers * scale.reshape(-1, *[1] * (integers.ndim - 1)), constants.bias * source_scale * scale
+
+
 def requantize(acc: NDArray[np.int64], multiplier: NDArray[np.int64], zero_point: int) -> Int8:
-    """The single-rounding rule of this module's head, on int64 accumulators; the channel axis is last."""
+    """The single-rounding rule of this module's head on int64 accumulators, channels last: the oracle of `reference` and of the C."""
     scaled = (acc * multiplier + (1 << (SHIFT_BITS - 1))) >> SHIFT_BITS
     out: Int8 = np.clip(scaled + zero_point, QMIN, QMAX).astype(np.int8)
     return out

@@ -54,7 +54,7 @@ def run(q: QuantGraph, x: Int8) -> Int8:
     out = np.empty((len(x), q.graph.output_shape.elements), np.int8)
     last = len(q.graph.nodes) - 1
     last_use = _last_uses(q)
-    for start, stop in _batches(q, len(x)):
+    for start, stop in batches(q, len(x)):
         tensors: dict[int, Int8] = {0: x[start:stop]}
         for index in range(1, last + 1):
             tensors[index] = run_node(q, index, *(tensors[i] for i in q.graph.nodes[index].inputs))
@@ -69,7 +69,7 @@ def run_all(q: QuantGraph, x: Int8) -> list[Int8]:
     _check(q, x)
     tensors = [np.empty((len(x), n.shape.rows, n.shape.channels), np.int8) for n in q.graph]
     tensors[0][...] = x
-    for start, stop in _batches(q, len(x)):
+    for start, stop in batches(q, len(x)):
         for index, node in enumerate(q.graph.nodes[1:], start=1):
             tensors[index][start:stop] = run_node(q, index, *(tensors[i][start:stop] for i in node.inputs))
     return tensors
@@ -249,7 +249,7 @@ def _last_uses(q: QuantGraph) -> list[int]:
     return last
 
 
-def _batches(q: QuantGraph, windows: int) -> list[tuple[int, int]]:
+def batches(q: QuantGraph, windows: int) -> list[tuple[int, int]]:
     """Ranges of windows whose largest tensor has about BATCH_ELEMENTS values."""
     fewest = LSTM_WINDOWS if q.lstms else 1
     size = max(fewest, BATCH_ELEMENTS // max(n.shape.elements for n in q.graph))

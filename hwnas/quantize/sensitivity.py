@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hwnas.errors import GraphError
-from hwnas.graph import GATES, OP_NAMES, Conv1d, DepthwiseConv1d
-from hwnas.quantize.qgraph import LSTM_SHIFT_BITS, QMAX, QMIN, SHIFT_BITS, Quant, QuantGraph
-from hwnas.quantize.straight_through import GATE_BITS
-from hwnas.student import ConvUnit, FoldedNode, Student
+from hwnas.graph import OP_NAMES
+from hwnas.quantize.qgraph import QMAX, QMIN, Quant, QuantGraph, real_weights
+from hwnas.student import ConvUnit, Student
 from hwnas.tasks.base import Task, Windows
 from hwnas.teachers.cache import predict
 
@@ -60,9 +59,9 @@ def one_in_int8(student: Student, q: QuantGraph, index: int) -> Student:
     """A copy of `student` in eval mode whose node `index` has the weights of `q`, and an output rounded and clipped as in `q`."""
     mixed = copy.deepcopy(student).eval()
     module = mixed.nodes[str(index)]
-    real = real_weights(q, index)
+    weight, bias = (torch.from_numpy(real).float() for real in real_weights(q, index))
     with torch.no_grad():
-        _load(module, torch.from_numpy(real.weight), torch.from_numpy(real.bias))
+        _load(module, weight, bias)
     quant = q.quants[index]
 
     def rounded(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
@@ -70,28 +69,6 @@ def one_in_int8(student: Student, q: QuantGraph, index: int) -> Student:
 
     module.register_forward_hook(rounded)
     return mixed
-
-
-def real_weights(q: QuantGraph, index: int) -> FoldedNode:
-    """The real numbers that the integers of a node stand for, in the layout of `fold`."""
-    node = q.graph.nodes[index]
-    source_scale = q.quants[node.inputs[0]].scale
-    if index in q.lstms:
-        lstm = q.lstms[index]
-        step = lstm.multiplier.T.reshape(-1) / 2.0 ** (SHIFT_BITS - LSTM_SHIFT_BITS + GATE_BITS)
-        weight = lstm.weights.transpose(1, 0, 2).reshape(GATES * len(lstm.weights), -1) * step[:, None]
-        channels = q.graph.in_shape(node).channels
-        columns = weight / np.repeat([source_scale, q.quants[index].scale], [channels, weight.shape[1] - channels])
-        return FoldedNode(columns.astype(np.float32), (lstm.bias.T.reshape(-1) * step).astype(np.float32))
-    constants = q.constants[index]
-    integers = constants.weights
-    if isinstance(node.op, Conv1d):
-        integers = integers.transpose(0, 2, 1)
-    elif isinstance(node.op, DepthwiseConv1d):
-        integers = integers.T[:, None]
-    scale = constants.weight_scale
-    real = integers * scale.reshape(-1, *[1] * (integers.ndim - 1))
-    return FoldedNode(real.astype(np.float32), (constants.bias * source_scale * scale).astype(np.float32))
 
 
 def _load(module: nn.Module, weight: Tensor, bias: Tensor) -> None:

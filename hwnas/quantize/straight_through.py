@@ -16,28 +16,27 @@ from torch import Tensor
 
 from hwnas.graph import GATES
 from hwnas.quantize.activation import ONE, sigmoid, tanh
-from hwnas.quantize.qgraph import LSTM_SHIFT_BITS, QMAX, QMIN, SHIFT_BITS
+from hwnas.quantize.qgraph import CELL_BITS, GATE_BITS, LSTM_SHIFT_BITS, QMAX, QMIN, SHIFT_BITS
 
 SPAN = QMAX - QMIN
 EXACT_FLOAT32 = 2**24
-GATE_BITS, CELL_BITS = 12, 11  # behind the point: gates are Q3.12, cells Q4.11
 ARGUMENTS = 2**16  # values that an int16 takes
 INT16_MIN, INT16_MAX = -ARGUMENTS // 2, ARGUMENTS // 2 - 1
 
 
 class Whole(torch.autograd.Function):
-    """`values` rounded to whole numbers within [-limit, limit]; `limit` is a number or broadcasts."""
+    """`values` rounded to whole numbers within [low, high], which are numbers or broadcast."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, limit: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
         rounded = values.round()
-        ctx.save_for_backward(rounded.abs() <= limit)
-        return torch.minimum(torch.maximum(rounded, -limit), limit)
+        ctx.save_for_backward((rounded >= low) & (rounded <= high))
+        return torch.minimum(torch.maximum(rounded, low), high)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (inside,) = ctx.saved_tensors
-        return gradient * inside, None
+        return gradient * inside, None, None
 
 
 class Requantise(torch.autograd.Function):

@@ -19,12 +19,19 @@ from hwnas.cli.app import run
 from hwnas.graph import OP_NAMES, GlobalAvgPool, Graph
 from hwnas.pipeline import exporting
 from hwnas.quantize import storage
+from hwnas.tasks.synthetic import generator
 
 
 @pytest.fixture(autouse=True)
 def few_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "WINDOWS", 12)
     monkeypatch.setattr(exporting, "SUBJECTS", 4)
+
+
+def few_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The generator makes few windows where evaluation names no number."""
+    generate: Any = generator.generate
+    monkeypatch.setattr(generator, "generate", lambda **a: generate(**{**a, "subjects": 12, "windows": 60}))
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +79,32 @@ def test_a_student_of_a_real_run(finished: Path, tmp_path: Path, capsys: pytest.
 def test_what_it_prints(student: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["export", str(student), "--format", "tflite", "--format", "float"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for word in ("model.tflite", "graph.json", "12 synthetic windows", "signal generator", str(student / "export")[-20:]):
-        assert word in shown.replace(" ", "") or word in shown
+    for word in ("model.tflite", "graph.json", "12 windows", "verified on synthetic windows (signal generator", f"{student}-export"):
+        assert word in shown
     assert run(["export", str(student), "--format", "float", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_the_last_line_counts_no_windows(student: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Formats are verified on different numbers of windows; each has its own in the table."""
+    pytest.importorskip("coremltools", reason="pip install 'hwnas[apple]'")
+    monkeypatch.setattr(exporting, "COREML_WINDOWS", 3)
+    assert run(["export", str(student), "--format", "coreml"]) == 0
+    shown = capsys.readouterr().out
+    assert "3 windows" in " ".join(shown.split())
+    assert (
+        shown.splitlines()[-1].startswith("verified on synthetic windows") and "12" not in shown.splitlines()[-1].partition("; written")[0]
+    )
+
+
+def test_evaluate_prints_what_is_asked_for(student: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    few_windows(monkeypatch)
+    assert run(["evaluate", str(student), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert run(["evaluate", str(student), "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["windows"] == 60
+    assert run(["evaluate", str(student)]) == 0
+    assert "accuracy" in capsys.readouterr().out
 
 
 def test_flags(student: Path, refused: Callable[..., None]) -> None:
@@ -85,6 +114,7 @@ def test_flags(student: Path, refused: Callable[..., None]) -> None:
     refused(2, ["--format c"], str(student), "--format", "onnx", "--profile", "nrf52840")
     refused(2, ["no exported student", "runs/NAME/students/ID"], str(student.parent), "--format", "onnx")
     refused(2, ["no exported student"], str(student / "card.json"), "--format", "onnx")
+    refused(2, ["own folder", "--out"], str(student), "--format", "c", "--profile", "nrf52840", "--out", str(student))
 
 
 def test_coreml_without_coremltools(student: Path, refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +210,8 @@ def test_places_that_cannot_be_written(student: Path, refused: Callable[..., Non
     (student.parent / "mine" / "firmware").mkdir(parents=True)
     (student.parent / "mine" / "firmware" / "main.c").write_text("mine")
     refused(2, ["firmware", "not written by hwnas"], str(student), "--format", "c", "--out", str(student.parent / "mine"))
+    (student.parent / "mine" / "model.onnx").write_text("mine")
+    refused(2, ["model.onnx", "not written by hwnas"], str(student), "--format", "onnx", "--out", str(student.parent / "mine"))
 
 
 @pytest.mark.parametrize(
@@ -189,10 +221,7 @@ def test_places_that_cannot_be_written(student: Path, refused: Callable[..., Non
 def test_evaluate_says_which_file_was_edited(
     runtime: str, name: str, student: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hwnas.tasks.synthetic import generator
-
-    generate: Any = generator.generate
-    monkeypatch.setattr(generator, "generate", lambda **a: generate(**{**a, "subjects": 12, "windows": 60}))
+    few_windows(monkeypatch)
     content = bytearray((student / name).read_bytes())
     content[len(content) // 2] ^= 1
     (student / name).write_bytes(content)

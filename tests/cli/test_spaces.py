@@ -37,6 +37,12 @@ def test_one_space_is_shown_in_full(name: str, capsys: pytest.CaptureFixture[str
     assert "fit cortex-m4-192k" in words and ("predicted" in words or "unknown:" in words)
 
 
+def test_a_window_without_rows_says_who_profiles_it(capsys: pytest.CaptureFixture[str]) -> None:
+    words = " ".join(said(capsys, "spaces", "lstm", "--window-s", "15").split())
+    assert "unknown: the lookup table of 'cortex-m4-192k' lacks operators" in words
+    assert "windows of 10 s and 30 s, and a search profiles the rest" in words
+
+
 def test_a_condition_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     words = " ".join(said(capsys, "spaces", "mobilenet1d").split())
     assert "blockN_dilation 1, 2, 4 blockN_stride is 1 and blockN_kernel is 5 or 9" in words
@@ -56,9 +62,13 @@ def test_one_space_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["spaces", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["spaces", "lstm", "--profile", "cortex-m4-192"], "Did you mean 'cortex-m4-192k'"),
         (["spaces", "lstm", "--task", "rythm"], "Did you mean 'rhythm'"),
+        (["spaces", "lstm", "--window-s", "nan"], "--window-s: got nan"),
+        (["spaces", "lstm", "--window-s", "inf"], "--window-s: got inf"),
+        (["spaces", "--window-s", "30"], "--window-s: for one space only; name it, as in `hwnas spaces NAME`"),
+        (["spaces", "--profile", "stm32f405", "--task", "rhythm", "--json"], "--profile, --task: for one space only"),
     ],
 )
-def test_bad_names_are_refused_with_the_closest(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_answered_is_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err and "Traceback" not in captured.err and not captured.out

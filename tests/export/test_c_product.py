@@ -279,6 +279,20 @@ def test_scales_are_ratios_of_small_numbers(scale: float) -> None:
     assert ratio(TRAINED_INPUT.scale) == ratio(1 / 127) and ratio(1 / 127).denominator == 127
 
 
+@given(st.floats(2.0**-31 * (1 + 2.0**-14), 2.0**-14))
+def test_ratios_of_tiny_scales_fit_int32(scale: float) -> None:
+    found = ratio(scale)
+    assert 1 <= found.numerator <= 2**15 and found.denominator < 2**31 and abs(found / scale - 1) <= 2.0**-15
+
+
+@pytest.mark.parametrize("scale", [0.8 * 2.0**-31, 2.0**-32, 2.0**-33, 2.0**-90])
+def test_a_scale_that_no_ratio_comes_near_is_refused(scale: float, tmp_path: Path) -> None:
+    q = trained(8, 1)
+    q = replace(q, quants=(*q.quants[:-1], Quant(scale, q.output.zero_point)))
+    with pytest.raises(ExportError, match=rf"the outputs have scale {re.escape(repr(scale))}.*2147483647"):
+        c.write(q, uniform(q.graph), tmp_path, weights_hash="f00d")
+
+
 # Counts of a sensor
 
 

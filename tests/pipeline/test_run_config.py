@@ -6,15 +6,19 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
 
+from hwnas.cli import app
 from hwnas.errors import ConfigError, UsageError
-from hwnas.pipeline import identity
+from hwnas.pipeline import identity, search, workshop
 from hwnas.pipeline.config import BudgetConfig, RunConfig, read_run_yaml, write_run_yaml
 from hwnas.pipeline.identity import MAY_CHANGE, fingerprint
 from hwnas.pipeline.resolve import resolve
+from hwnas.pipeline.workshop import Workshop
+from hwnas.quantize.ptq import PtqSettings
 from hwnas.resources import folder
 
 PROFILE = "cortex-m4-192k"
@@ -35,6 +39,7 @@ EVERYTHING: dict[str, Any] = {
     "seed": 11,
     "split_seed": 12,
     "effort": "quick",
+    "calibration": "percentile",
     "budget": {"preset": "strict", "max_ram_kb": 20.5, "max_flash_kb": 300.0, "max_latency_ms": 1e-3, "max_energy_uj": 1e7},
 }
 
@@ -97,6 +102,7 @@ def test_a_plain_file_of_fields_needs_no_profile_where_a_flag_names_it(tmp_path:
         ({"space": "lstm"}, "'space': unknown key.*Did you mean 'spaces'"),
         ({"profile": "cortex"}, "unknown hardware profile 'cortex'"),
         ({"tuner": "best"}, "'tuner'.*got 'best'"),
+        ({"calibration": "kl"}, "'calibration'.*got 'kl'"),
         ({"seed": -1}, "'seed'.*got -1"),
     ],
 )
@@ -181,6 +187,39 @@ def test_a_fingerprint_holds_the_kernels(monkeypatch: pytest.MonkeyPatch) -> Non
     before = fingerprint(config(), "d0")
     monkeypatch.setattr(identity, "kernel_set_hash", lambda _: "other")
     assert fingerprint(config(), "d0") == before | {"kernels": "other"}
+
+
+OTHERWISE = [("DEFAULT", PtqSettings(percentile=99.9)), ("DEFAULT", PtqSettings(bias_correction=False)), ("LOSS_ALLOWED", 0.01)]
+
+
+@pytest.mark.parametrize("changed", OTHERWISE)
+def test_a_fingerprint_holds_how_students_are_quantised(monkeypatch: pytest.MonkeyPatch, changed: tuple[str, Any]) -> None:
+    before = fingerprint(config(), "d0")
+    monkeypatch.setattr(identity, *changed)
+    now = fingerprint(config(), "d0")
+    assert {key for key in now if now[key] != before[key]} == {"quantisation"}
+
+
+@pytest.mark.parametrize("calibration", ["mse", "min_max", "percentile"])
+def test_the_calibration_reaches_scores_and_what_ships(monkeypatch: pytest.MonkeyPatch, calibration: str) -> None:
+    """From the flag of the command line through `run.yaml` to both int8 forms."""
+    run = resolve(None, {"profile": PROFILE, "calibration": calibration}, {})
+    anything = MagicMock()
+    anything.window.length, anything.distillation_temperature = 1000, 1.0
+    shop = Workshop(run, anything, anything, anything, anything, anything)
+    quantize, ship = MagicMock(), MagicMock()
+    monkeypatch.setattr(workshop, "quantize", quantize)
+    monkeypatch.setattr(workshop, "ship", ship)
+    shop.quantise(anything)
+    shop.ship(anything, 0)
+    assert quantize.call_args.args[3] == ship.call_args.kwargs["settings"] == PtqSettings(calibration)  # type: ignore[arg-type]
+
+
+def test_the_command_line_has_a_flag_for_the_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = MagicMock(side_effect=UsageError("enough"))
+    monkeypatch.setattr(search, "run_search", seen)
+    assert app.run(["search", "--profile", PROFILE, "--calibration", "min_max", "--quiet"]) == UsageError.exit_code
+    assert seen.call_args.args[0] == config(calibration="min_max")
 
 
 def test_versions_that_began_a_run_stay(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -49,7 +50,8 @@ def test_shares_are_what_the_gate_says_of_the_same_candidates() -> None:
 @pytest.mark.usefixtures("known_table")
 def test_a_window_that_the_table_does_not_cover_has_no_prediction() -> None:
     report = space_report.describe("lstm", PROFILE.name, "rhythm", 7.0, candidates=20)
-    assert report.fits == {} and "no row" in report.unknown
+    assert report.fits == {} and "windows of 10 s and 30 s" in report.unknown and "a search profiles the rest" in report.unknown
+    assert "`hwnas profile`" not in report.unknown  # which fills no other windows
     content = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert content["predicted_share_within_budget"] is None and content["no_prediction"] == report.unknown
     assert content["choices"][0] == {"name": "frame_channels", "values": [4, 8, 16, 32], "when": {}}
@@ -71,7 +73,7 @@ def test_a_table_of_other_kernels_has_no_prediction(monkeypatch: pytest.MonkeyPa
         ("lstm", "cortex-m4-192k", "rythm", None, "Did you mean 'rhythm'"),
         ("lstm", "apple-watch-s9", "rhythm", None, "bounds only"),
         ("lstm", "cortex-m4-192k", "rhythm", 0.001, "at least one sample"),
-        ("lstm", "cortex-m4-192k", "rhythm", -3.0, "--window-s"),
+        *(("lstm", "cortex-m4-192k", "rhythm", window_s, "--window-s: got") for window_s in (-3.0, 0.0, math.nan, math.inf, -math.inf)),
     ],
 )
 def test_what_does_not_exist_is_refused(name: str, profile: str, task: str, window_s: float | None, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hwnas.graph import Conv1d, Dense, DepthwiseConv1d, Graph, GraphBuilder, Inp
 from hwnas.quantize import bias_correction, reference
 from hwnas.quantize.arbitrary import labels_of
 from hwnas.quantize.ptq import PtqSettings, quantize
-from hwnas.quantize.qgraph import QuantGraph
+from hwnas.quantize.qgraph import BIAS_MAX, QuantGraph
 from hwnas.student import Student, fold
 
 
@@ -105,6 +106,35 @@ def test_nothing_but_biases_changes() -> None:
     assert all((corrected.lstms[i].bias == lstm.bias).all() for i, lstm in plain.lstms.items())
 
 
+def test_no_node_reads_more_than_a_batch_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node's working set is many times its output; the integers are those of all windows at once."""
+    graph = random_graph(np.random.default_rng(3), length=300, channels=24, residuals=True)
+    student, x, plain, _ = both(graph, 3)
+    folded = fold(student)
+    means = {i: tap.flatten(2).numpy().mean(0, dtype=np.float64).T for i, tap in _taps(student, x).items()}
+    read = []
+    run_node = reference.run_node
+
+    def spy(q: QuantGraph, index: int, *inputs: np.ndarray[tuple[int, ...], np.dtype[np.int8]]) -> np.ndarray[tuple[int, ...], Any]:
+        read.append(len(inputs[0]))
+        return run_node(q, index, *inputs)
+
+    monkeypatch.setattr(reference, "run_node", spy)
+    windows = reference.quantize_input(plain, x)
+    found = bias_correction.correct(plain, folded, means, windows)
+    batched = max(read)
+    monkeypatch.setattr(reference, "BATCH_ELEMENTS", 2**40)
+    whole = bias_correction.correct(plain, folded, means, windows)
+    assert batched < len(x) == max(read)
+    assert all((found.constants[i].bias == whole.constants[i].bias).all() for i in plain.constants)
+    assert any((found.constants[i].bias != plain.constants[i].bias).any() for i in plain.constants)
+
+
+def _taps(student: Student, x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> dict[int, torch.Tensor]:
+    with torch.no_grad():
+        return {0: torch.from_numpy(x), **{int(i): tap for i, tap in student(torch.from_numpy(x))[1].items()}}
+
+
 def test_accumulators_stay_within_int32() -> None:
     """However large the shift asked for, the worst accumulator is below 2**31."""
     builder = GraphBuilder()
@@ -114,7 +144,7 @@ def test_accumulators_stay_within_int32() -> None:
     wild = {1: folded._replace(bias=np.full_like(folded.bias, 1e9))}
     means = {0: x.mean(0, dtype=np.float64).T}
     found = bias_correction.correct(plain, wild, means, reference.quantize_input(plain, x)).constants[1]
-    assert (found.bias == bias_correction.BIAS_MAX).all()
+    assert (found.bias == BIAS_MAX).all()
     heavy = replace(plain.constants[1], weights=np.full((2, 1, 2), 127, np.int8))
     limit = int(bias_correction._shifted(plain.graph.nodes[1], heavy, np.array([1e12, -1e12])).bias.max())
     assert limit + 2 * 127 * 255 < 2**31

@@ -18,9 +18,10 @@ from hwnas.errors import GraphError, QuantizationError
 from hwnas.graph import Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, GraphBuilder, Input, Lstm
 from hwnas.quantize import reference
 from hwnas.quantize.arbitrary import arbitrary
+from hwnas.quantize.ptq import quantize
 from hwnas.quantize.qat import QuantStudent, requantise, whole
-from hwnas.quantize.qgraph import QuantGraph
-from hwnas.quantize.sensitivity import one_in_int8, real_weights
+from hwnas.quantize.qgraph import LSTM_ACC_MAX, QMIN, QuantGraph, QuantLstm, gate_bound, real_weights
+from hwnas.quantize.sensitivity import one_in_int8
 from hwnas.quantize.straight_through import exact_type
 from hwnas.student import ConvUnit, Student
 from hwnas.train import Recipe, Targets, fit
@@ -76,6 +77,48 @@ def test_networks_compute_what_the_reference_does(seed: int) -> None:
     assert_same(q, module, random_windows(graph, 5, seed))
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_an_lstm_of_small_weights_and_large_biases_is_exact_at_first(seed: int, last: bool) -> None:
+    """`quantize` gives such biases all that the weights leave of the accumulator, between the zero points that there are."""
+    builder = GraphBuilder()
+    x = builder.add(Lstm(6, last), builder.add(Input(5, 20)))
+    builder.add(Dense(2), x if last else builder.add(GlobalAvgPool(), x))
+    student = Student(builder.build(), torch.Generator().manual_seed(seed)).eval()
+    with torch.no_grad():
+        for name, parameter in student.nodes["1"].named_parameters():
+            parameter.mul_(0.005) if name.startswith("weight") else parameter.copy_(parameter.sign() * 12)
+    windows = random_windows(student.graph, 32, seed)
+    q = quantize(student, windows, ["a", "b"])
+    assert 0.999 * LSTM_ACC_MAX < gate_bound(q.lstms[1], 0, q.quants[1].zero_point) <= LSTM_ACC_MAX
+    module = QuantStudent(q)
+    assert_equal(module.quant_graph(), q)
+    assert_same(q, module, windows)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_an_lstm_is_exact_at_the_bound_of_its_gates(sign: int) -> None:
+    """Behind a ReLU inputs are never below their zero point: positive weights leave a negative bias the whole accumulator."""
+    builder = GraphBuilder()
+    x = builder.add(Lstm(2), builder.add(Conv1d(3), builder.add(Input(1, 12))))
+    builder.add(Dense(2), builder.add(GlobalAvgPool(), x))
+    q = arbitrary(builder.build(), np.random.default_rng(0))
+    weights = np.full_like(q.lstms[2].weights, sign * 127)
+    weights[:, :, 3:] = 0
+    lstm = QuantLstm(weights, np.full((2, 4), -sign * LSTM_ACC_MAX, np.int32), q.lstms[2].multiplier, q.lstms[2].hidden_multiplier)
+    q = replace(q, lstms={2: lstm})
+    assert q.quants[1].zero_point == QMIN and gate_bound(lstm, QMIN, q.quants[2].zero_point) == LSTM_ACC_MAX
+    module = QuantStudent(q)
+    assert_equal(module.quant_graph(), q)
+    assert_same(q, module, random_windows(q.graph, 8, 1))
+    part = module.nodes["2"]
+    with torch.no_grad():
+        part.bias.mul_(-2)
+    bounded = module.quant_graph()
+    assert gate_bound(bounded.lstms[2], QMIN, q.quants[2].zero_point) == LSTM_ACC_MAX
+    assert (bounded.lstms[2].bias == sign * (LSTM_ACC_MAX - 3 * 127 * 255)).all()
+
+
 def test_accumulators_beyond_float32_stay_exact() -> None:
     """1,200 inputs of weight 127: sums pass 2**24, where float32 would lose the last bits."""
     builder = GraphBuilder()
@@ -120,7 +163,7 @@ def test_gradients_are_those_of_the_float_operators(seed: int) -> None:
             bias = expected.bias_ih_l0.grad
         else:
             weight, bias = expected.weight.grad, expected.bias.grad
-        real = torch.from_numpy(real_weights(q, int(name)).weight).reshape(part.weight.shape)
+        real = torch.from_numpy(real_weights(q, int(name))[0]).float().reshape(part.weight.shape)
         steps = torch.where(part.integers()[0] != 0, real / part.integers()[0], torch.nan)
         unit = (127 * steps.abs()).reshape(len(real), -1).nanmedian(1).values.reshape(-1, *[1] * (real.ndim - 1))
         if isinstance(expected, nn.LSTM):  # one scale for input columns, another for recurrent ones
@@ -181,7 +224,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path) ->
 def test_saturated_values_get_no_gradient() -> None:
     """Straight through the rounding inside the range, nothing beyond it: of weights, of biases, of outputs."""
     values = torch.tensor([-3.0, -2.4, 0.2, 2.6, 9.0], requires_grad=True)
-    rounded = whole(values, torch.tensor(2.0))
+    rounded = whole(values, torch.tensor(-2.0), torch.tensor(2.0))
     rounded.sum().backward()
     assert rounded.tolist() == [-2, -2, 0, 2, 2] and values.grad is not None and values.grad.tolist() == [0, 1, 1, 0, 0]
     acc = torch.tensor([[-9000.0, -20.0, 30.0, 9000.0]], requires_grad=True)

@@ -12,8 +12,8 @@ from random_students import quantized_student, random_graph, random_windows
 
 from hwnas.quantize import reference
 from hwnas.quantize.ptq import quantize
-from hwnas.quantize.qgraph import QuantGraph
-from hwnas.quantize.sensitivity import one_in_int8, real_weights, sensitivity
+from hwnas.quantize.qgraph import QuantGraph, real_weights
+from hwnas.quantize.sensitivity import one_in_int8, sensitivity
 from hwnas.student import Student, fold
 
 
@@ -22,10 +22,10 @@ def test_real_weights_are_the_folded_ones_but_for_rounding(seed: int) -> None:
     graph = random_graph(np.random.default_rng(seed), length=30, lstm=True, concat=True)
     student, q = quantized_student(graph, seed)
     for index, folded in fold(student).items():
-        real = real_weights(q, index)
-        assert real.weight.shape == folded.weight.shape and real.bias.shape == folded.bias.shape
+        weight, bias = real_weights(q, index)
+        assert weight.shape == folded.weight.shape and bias.shape == folded.bias.shape
         rows = np.abs(folded.weight).reshape(len(folded.weight), -1).max(1).max()
-        assert np.abs(real.weight - folded.weight).max() < 0.05 * rows, f"node {index}"
+        assert np.abs(weight - folded.weight).max() < 0.05 * rows, f"node {index}"
 
 
 def test_the_rest_of_the_student_stays_float() -> None:

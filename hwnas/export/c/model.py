@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import hwnas
+from hwnas.errors import ExportError
 from hwnas.export import depthwise
 from hwnas.export.packing import PackedNode, Words, pack_node
 from hwnas.graph import ARITY, OP_NAMES, DepthwiseConv1d, Graph
@@ -16,6 +17,7 @@ from hwnas.quantize.qgraph import QuantGraph
 
 WORDS_PER_LINE = 12
 NUMERATOR_MAX = 2**15  # of a scale as a ratio: times a difference of two int8 it fits 32 bits by far
+DENOMINATOR_MAX = 2**31 - 1  # of an int32
 
 
 def instances(graph: Graph) -> list[depthwise.Filter]:
@@ -41,8 +43,18 @@ def layers(graph: Graph) -> int:
 
 
 def ratio(scale: float) -> Fraction:
-    """`scale` as a fraction whose numerator is at most 2**15: within one part in 2**15, mostly far nearer."""
-    return Fraction(scale).limit_denominator(max(int(NUMERATOR_MAX / scale), 1))
+    """`scale` as a fraction whose numerator is at most 2**15: within one part in 2**15, mostly far nearer.
+
+    Raises:
+        ExportError: a scale that no ratio of two int32 comes near.
+    """
+    found = Fraction(scale).limit_denominator(min(max(int(NUMERATOR_MAX / scale), 1), DENOMINATOR_MAX))
+    if abs(found / Fraction(scale) - 1) > Fraction(1, NUMERATOR_MAX):
+        raise ExportError(
+            f"the outputs have scale {scale!r}, which is no ratio of two int32 (1 / {DENOMINATOR_MAX} is the smallest); the logits are "
+            "next to nothing: train the student again"
+        )
+    return found
 
 
 def header(q: QuantGraph, plan: Plan, weights_hash: str, rate_hz: float | None) -> str:

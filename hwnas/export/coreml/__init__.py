@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from hwnas.errors import ExportError, RunError, UsageError
 from hwnas.export.coreml.interpreter import Replay, replay
 from hwnas.export.coreml.program import CORE_ML_GATES, DEQUANTIZE, INPUT, LOGITS, PROBABILITIES, build, tensor_name
-from hwnas.graph import GATES, Conv1d, DepthwiseConv1d, Lstm
-from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.graph import Lstm
+from hwnas.quantize.qgraph import Int8, QuantGraph, as_stored
 from hwnas.resources import write_bytes, write_text
 
 NOT_RUN = "Converted and inspected, not run: CoreML predicts on Apple's systems only. Not bit-exact with the int8 reference."
@@ -161,10 +161,8 @@ def held_weights(q: QuantGraph, index: int, held: Mapping[str, Int8]) -> Int8:
     weights = held[f"{name}_weights"]
     if isinstance(op, Lstm):
         both = np.concatenate([weights, held[f"{name}_recurrent"]], axis=1)
-        return both.reshape(GATES, op.units, -1)[list(CORE_ML_GATES)].swapaxes(0, 1)
-    if isinstance(op, Conv1d):
-        return weights[:, :, 0].transpose(0, 2, 1)
-    return weights[:, 0, 0].T if isinstance(op, DepthwiseConv1d) else weights
+        return as_stored(op, both)[:, CORE_ML_GATES]
+    return as_stored(op, weights[:, :, 0] if weights.ndim == 4 else weights)
 
 
 def _coremltools() -> Any:

@@ -9,11 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwnas.errors import ExportError
 from hwnas.graph import (
-    GATES,
     OP_NAMES,
     Add,
     AvgPool1d,
@@ -29,14 +27,12 @@ from hwnas.graph import (
     Split,
     same_padding,
 )
-from hwnas.quantize.qgraph import LSTM_SHIFT_BITS, SHIFT_BITS, Int8, QuantGraph
+from hwnas.quantize.qgraph import Doubles, Int8, QuantGraph, gate_scales, outputs_first
 
 INPUT, LOGITS, PROBABILITIES = "input", "logits", "probabilities"
 CORE_ML_GATES = (0, 1, 3, 2)  # our i, f, g, o in the order of CoreML: i, f, o, g
-GATE_UNIT_BITS = SHIFT_BITS - LSTM_SHIFT_BITS + 12  # of a gate's multiplier: gates are Q3.12
 DEQUANTIZE = "constexpr_affine_dequantize"
 Var = Any  # of coremltools, which carries no types
-Doubles = NDArray[np.float64]
 
 
 def tensor_name(q: QuantGraph, index: int) -> str:
@@ -102,10 +98,8 @@ class _Writer:
 
     def _convolution(self, op: Conv1d | DepthwiseConv1d, x: Var) -> Var:
         constants = self._q.constants[self._index]
-        if isinstance(op, Conv1d):
-            weights, groups = constants.weights.transpose(0, 2, 1)[:, :, None], 1
-        else:
-            weights, groups = constants.weights.T[:, None, None], self._source.channels
+        weights = outputs_first(op, constants.weights)[:, :, None]
+        groups = self._source.channels if isinstance(op, DepthwiseConv1d) else 1
         left, right = same_padding(self._source.length, op.kernel, op.stride, op.dilation)
         y = self._mb.conv(
             x=x,
@@ -138,8 +132,8 @@ class _Writer:
     def _lstm(self, op: Lstm, x: Var) -> Var:
         """CoreML's LSTM reads (L, 1, C)."""
         constants, name, mb = self._q.lstms[self._index], self._name, self._mb
-        unit = constants.multiplier / 2.0**GATE_UNIT_BITS  # (units, gates): what one step of an accumulator is worth
-        weights, rows = (_gate_major(a) for a in (constants.weights, unit))
+        stored = constants.weights, gate_scales(constants), constants.bias
+        weights, rows, bias = (outputs_first(op, values[:, CORE_ML_GATES]) for values in stored)
         channels = self._source.channels
         hidden_scale = self._q.quants[self._index].scale
         sequence = mb.transpose(x=mb.squeeze(x=x, axes=[2], name=f"{name}_in"), perm=[2, 0, 1], name=f"{name}_sequence")
@@ -150,7 +144,7 @@ class _Writer:
             initial_c=start,
             weight_ih=self._expanded("weights", weights[:, :channels], rows / self._source_scale),
             weight_hh=self._expanded("recurrent", weights[:, channels:], rows / hidden_scale),
-            bias=(_gate_major(constants.bias) * rows).astype(np.float32),
+            bias=(bias * rows).astype(np.float32),
             direction="forward",
             output_sequence=not op.last,
             name=f"{name}_lstm",
@@ -173,9 +167,3 @@ class _Writer:
             axis=np.int32(0),
             name=f"{self._name}_{what}",
         )
-
-
-def _gate_major(values: NDArray[Any]) -> NDArray[Any]:
-    """(units, gates, ...) -> (gates * units, ...) in CoreML's order of gates."""
-    ordered = values[:, CORE_ML_GATES].swapaxes(0, 1)
-    return np.ascontiguousarray(ordered).reshape(GATES * values.shape[0], *values.shape[2:])

@@ -12,12 +12,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from hwnas.errors import ExportError
-from hwnas.export.scales import GATE_BITS, gate_scales
 from hwnas.export.tflite.model import ABSENT, Model, Operator
 from hwnas.graph import Lstm
-from hwnas.quantize.qgraph import QuantGraph
+from hwnas.quantize.qgraph import CELL_BITS, GATE_BITS, QuantGraph, gate_scales
 
-CELL_BITS = 11  # fraction bits of the cell state, Q4.11
 GATE_NAMES = ("input", "forget", "cell", "output")
 PEEPHOLES, PROJECTION, LAYER_NORMS = 3, 2, 4  # optional inputs, all absent
 
