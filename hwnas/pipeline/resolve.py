@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.config import parse
-from hwnas.errors import UsageError, lookup
+from hwnas.errors import UsageError
 from hwnas.pipeline.config import RunConfig, read_run_yaml
 from hwnas.pipeline.data import task_of
 from hwnas.space.joint import read_joint
-from hwnas.teachers import TEACHERS
+from hwnas.teachers import members
 
 
 def resolve(config: Path | None, flags: Mapping[str, Any], limits: Mapping[str, Any]) -> RunConfig:
@@ -29,7 +29,7 @@ def resolve(config: Path | None, flags: Mapping[str, Any], limits: Mapping[str, 
         raise UsageError("no hardware profile given; name one with --profile (`hwnas profiles` lists them)")
     run = parse(values | {"budget": budget}, RunConfig, str(config or "command line"))
     task_of(run.task)
-    lookup(TEACHERS, run.teacher, "teacher")
+    members(run.teacher)
     read_joint(run.spaces)
     _ = run.limits  # an unknown profile or preset is refused here
     return run

@@ -1,8 +1,12 @@
-"""The teacher stage: trained, calibrated on validation subjects, carded and fixed, its outputs cached. Writes `teacher/`."""
+"""The teacher stage: trained, calibrated on validation subjects, carded and fixed, its outputs cached. Writes `teacher/`.
+
+The members of an ensemble are trained and calibrated one after the other, each with checkpoints of its own.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +21,14 @@ from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.recipes import pretrain_recipe, teacher_recipe, views
 from hwnas.pipeline.rundir import RunDirectory
 from hwnas.tasks.base import Windows
-from hwnas.teachers import build
+from hwnas.teachers import build, member_seeds, members
 from hwnas.teachers.cache import cached_logits, predict, student_windows
-from hwnas.teachers.calibration import calibrate
-from hwnas.teachers.card import CARD, TeacherCard, content_id, count_parameters, load_teacher, save_teacher
+from hwnas.teachers.calibration import Calibration, calibrate
+from hwnas.teachers.card import CARD, MemberCard, TeacherCard, content_id, count_parameters, load_teacher, save_teacher
+from hwnas.teachers.ensemble import Ensemble
 from hwnas.train import Recipe, Targets, fit, keep_memory
 
 TEACHER_THREADS = 1  # more threads would make the weights depend on the machine, and gain little on networks this small
-
-CHECKPOINTS = ("pretraining.safetensors", "training.safetensors")
 
 
 def ensure_teacher(config: RunConfig, data: RunData, run: RunDirectory, progress: Progress) -> TeacherCard:
@@ -44,13 +47,12 @@ def ensure_teacher(config: RunConfig, data: RunData, run: RunDirectory, progress
                 f"{run.teacher} holds teacher '{card.name}' of data {card.data}, this run needs '{config.teacher}' of {data.hash}"
             )
         _answers(config, run, card, module, data, extra_windows(config, data))
-        return card
-    module = _train(config, data, run, progress)
-    card = _card(config, module, data)
-    _answers(config, run, card, module, data, extra_windows(config, data))
-    save_teacher(run.teacher, module, card)
-    for name in CHECKPOINTS:
-        (run.teacher / name).unlink(missing_ok=True)
+    else:
+        module, card = _make(config, data, run, progress)
+        _answers(config, run, card, module, data, extra_windows(config, data))
+        save_teacher(run.teacher, module, card)
+    for path in run.teacher.glob("checkpoint-*.safetensors"):
+        path.unlink()
     return card
 
 
@@ -87,6 +89,7 @@ def describe(card: TeacherCard, test: dict[str, float]) -> dict[str, Any]:
         "parameters": card.parameters,
         "metrics": {**card.metrics, "test": test},
         "calibration": asdict(card.calibration),
+        "members": [asdict(member) for member in card.members],
         "provenance": f"float32 on the host, {card.source} data",
     }
 
@@ -99,7 +102,7 @@ def test_metrics(run: RunDirectory, data: RunData) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Stage:
-    """One training of the teacher: what is said of it, its checkpoint's name, its recipe and where its windows come from."""
+    """One training of a network: what is said of it, its checkpoint's name, its recipe and where its windows come from."""
 
     title: str
     checkpoint: str
@@ -107,45 +110,63 @@ class _Stage:
     generated: bool = False
 
 
-def _stages(config: RunConfig, data: RunData) -> list[_Stage]:
-    """The trainings of a teacher, in order; for real recordings the first is on generated windows."""
+def _stages(config: RunConfig, data: RunData, name: str) -> list[_Stage]:
+    """The trainings of network `name`, in order; for real recordings the first is on generated windows."""
     samples = data.window.length
-    stages = [_Stage(f"training the teacher {config.teacher}", CHECKPOINTS[1], teacher_recipe(config, samples))]
+    stages = [_Stage(f"training the teacher {name}", "training", teacher_recipe(config, samples))]
     if data.split.train.source == "real":
-        title = f"pre-training the teacher {config.teacher} on generated windows"
-        stages.insert(0, _Stage(title, CHECKPOINTS[0], pretrain_recipe(config, samples), generated=True))
+        title = f"pre-training the teacher {name} on generated windows"
+        stages.insert(0, _Stage(title, "pretraining", pretrain_recipe(config, samples), generated=True))
     return stages
 
 
-def _train(config: RunConfig, data: RunData, run: RunDirectory, progress: Progress) -> nn.Module:
+def _make(config: RunConfig, data: RunData, run: RunDirectory, progress: Progress) -> tuple[nn.Module, TeacherCard]:
+    """The trained and calibrated teacher, and its card."""
     module = build(config.teacher, data.window.channels, len(data.task.labels), seed=config.seed)
-    size = count_parameters(module)
-    for stage in _stages(config, data):
-        windows = (extra_windows(config, data) if stage.generated else None) or data.split.train
-        progress.stage(f"{stage.title} ({size:,} parameters)", stage.recipe.epochs)
-
-        def on_epoch(done: int, _: int, loss: float) -> None:
-            progress.step(done, f"loss {loss:.3f}")
-
-        checkpoint = run.teacher / stage.checkpoint
-        fit(module, windows.x, Targets(windows.y), stage.recipe, seed=config.seed, on_epoch=on_epoch, checkpoint=checkpoint)
-    return module
-
-
-def _card(config: RunConfig, module: nn.Module, data: RunData) -> TeacherCard:
-    validation, train = data.split.validation, data.split.train
-    logits = predict(module, validation.x)
-    calibration = calibrate(logits, validation.y, predict(module, train.x))
-    return TeacherCard(
+    networks = list(module.members) if isinstance(module, Ensemble) else [module]
+    names, seeds = members(config.teacher), member_seeds(config.teacher, config.seed)
+    cards = []
+    for number, (network, name, seed) in enumerate(zip(networks, names, seeds, strict=True), start=1):
+        prefix = "" if len(networks) == 1 else f"member {number} of {len(networks)}: "
+        for stage in _stages(config, data, name):
+            checkpoint = run.teacher / f"checkpoint-{number}-{stage.checkpoint}.safetensors"
+            _train(network, replace(stage, title=prefix + stage.title), seed, config, data, checkpoint, progress)
+        cards.append(MemberCard(name, count_parameters(network), seed, *_assess(network, data)))
+    calibration, metrics = cards[0].calibration, cards[0].metrics
+    if isinstance(module, Ensemble):
+        module.set_temperatures([card.calibration.temperature for card in cards])
+        calibration, metrics = _assess(module.eval(), data)
+    card = TeacherCard(
         id=content_id(module, config.teacher, data.hash),
         name=config.teacher,
         parameters=count_parameters(module),
         in_channels=data.window.channels,
         labels=data.task.labels,
         data=data.hash,
-        source=train.source,
-        recipe={stage.recipe.name: stage.recipe.to_dict() for stage in _stages(config, data)},
+        source=data.split.train.source,
+        recipe={stage.recipe.name: stage.recipe.to_dict() for stage in _stages(config, data, config.teacher)},
         seed=config.seed,
         calibration=calibration,
-        metrics={"validation": data.task.metrics(logits, validation.y)},
+        metrics=metrics,
+        members=tuple(cards) if len(cards) > 1 else (),
     )
+    return module, card
+
+
+def _train(network: nn.Module, stage: _Stage, seed: int, config: RunConfig, data: RunData, checkpoint: Path, progress: Progress) -> None:
+    """One training of a network in place, from its checkpoint where there is one."""
+    windows = (extra_windows(config, data) if stage.generated else None) or data.split.train
+    progress.stage(f"{stage.title} ({count_parameters(network):,} parameters)", stage.recipe.epochs)
+
+    def on_epoch(done: int, _: int, loss: float) -> None:
+        progress.step(done, f"loss {loss:.3f}")
+
+    fit(network, windows.x, Targets(windows.y), stage.recipe, seed=seed, on_epoch=on_epoch, checkpoint=checkpoint)
+
+
+def _assess(module: nn.Module, data: RunData) -> tuple[Calibration, dict[str, dict[str, float]]]:
+    """Calibration of a trained network on the validation subjects, and its metrics there."""
+    validation = data.split.validation
+    logits = predict(module, validation.x)
+    calibration = calibrate(logits, validation.y, predict(module, data.split.train.x))
+    return calibration, {"validation": data.task.metrics(logits, validation.y)}

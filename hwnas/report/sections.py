@@ -113,6 +113,9 @@ def _teacher(front: Front) -> Section:
     rows = [(key, figure(teacher.get(key))) for key in ("id", "name", "parameters", "hash") if teacher.get(key) is not None]
     rows += [(f"{title(name)}{suffix}", figure(value)) for name, value, suffix in _flat_metrics(teacher.get("metrics") or {})]
     rows += [(name, figure(value)) for name, value in flatten(teacher.get("calibration") or {})]
+    for number, member in enumerate(teacher.get("members") or (), start=1):
+        temperature = figure(member["calibration"]["temperature"])
+        rows.append((f"member {number}", f"{member['name']}, {figure(member['parameters'])} parameters, temperature {temperature}"))
     note = (
         f"Float teacher, {source(front)} data. NLL in nats. NLL and ECE before and after are computed on the same validation "
         "windows that the temperature is fitted on: they describe that fit, not unseen subjects."

@@ -1,7 +1,7 @@
 """A finished teacher on disk: `weights.safetensors` and `card.json`, fixed by content hash. Torch; writes and reads these two.
 
-The identity covers architecture, weights and the windows that it was trained on: a student's run that is resumed with anything
-else is refused.
+The identity covers architecture, weights and the windows that it was trained on, of an ensemble those of all members and their
+temperatures: a student's run that is resumed with anything else is refused.
 """
 
 from __future__ import annotations
@@ -27,8 +27,22 @@ WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
+class MemberCard:
+    """What is known about one member of an ensemble; its answers are divided by `calibration.temperature` before they are averaged."""
+
+    name: str
+    parameters: int
+    seed: int
+    calibration: Calibration
+    metrics: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
 class TeacherCard:
-    """What is known about a teacher. `metrics` holds one dict for each part ("validation", "test"); `data` is a fingerprint."""
+    """What is known about a teacher. `metrics` holds one dict for each part ("validation", "test"); `data` is a fingerprint.
+
+    `members` are those of an ensemble, whose own calibration comes on top of theirs; other teachers have none.
+    """
 
     id: str
     name: str
@@ -41,6 +55,7 @@ class TeacherCard:
     seed: int
     calibration: Calibration
     metrics: dict[str, dict[str, float]]
+    members: tuple[MemberCard, ...] = ()
 
     @property
     def distillation_temperature(self) -> float:
@@ -82,14 +97,19 @@ def read_card(folder: Path) -> TeacherCard:
     path = folder / CARD
     try:
         values = json.loads(path.read_text())
-        calibration = values["calibration"]
-        for key in ("entropy_validation", "entropy_targets"):
-            calibration[key] = EntropyCheck(**calibration[key])
-        values["calibration"] = Calibration(**calibration)
+        values["members"] = tuple(MemberCard(**_with_calibration(member)) for member in values.get("members", ()))
         values["labels"] = tuple(values["labels"])
-        return TeacherCard(**values)
+        return TeacherCard(**_with_calibration(values))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path}: not a readable teacher's card ({error}); start the run anew with another --out") from error
+
+
+def _with_calibration(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` of a card with their "calibration" rebuilt from plain dicts."""
+    calibration = dict(values["calibration"])
+    for key in ("entropy_validation", "entropy_targets"):
+        calibration[key] = EntropyCheck(**calibration[key])
+    return values | {"calibration": Calibration(**calibration)}
 
 
 def load_teacher(folder: Path) -> tuple[nn.Module, TeacherCard]:

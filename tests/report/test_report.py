@@ -208,6 +208,15 @@ def test_teacher_card_tells_calibration_before_and_after(front: Row, trials: lis
     assert "same validation windows that the temperature is fitted on" in card.note
 
 
+def test_teacher_card_names_the_members_of_an_ensemble(front: Row, trials: list[Row]) -> None:
+    member = {"name": "resnet18_1d", "parameters": 217470, "calibration": {"temperature": 1.25}}
+    front["teacher"]["members"] = [member, member | {"name": "ppg_transformer"}]
+    (card,) = (s for s in sections(front, trials) if s.title == "Teacher card")
+    rows = {row[0]: row[1] for row in card.rows}
+    assert rows["member 1"] == "resnet18_1d, 217,470 parameters, temperature 1.250"
+    assert rows["member 2"].startswith("ppg_transformer")
+
+
 def test_unstated_data_is_not_called_real(front: Row, trials: list[Row]) -> None:
     front["data"] = "/some/folder"
     del front["source"]

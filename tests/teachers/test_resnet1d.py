@@ -29,6 +29,15 @@ def test_literature_teacher_has_21_million_parameters_and_34_layers() -> None:
     assert logits.shape == (2, 6) and taps["embedding"].shape == (2, 512)
 
 
+def test_bottleneck_teacher_has_50_layers_and_four_times_the_channels() -> None:
+    module = build("resnet50_1d", 1, 6).eval()
+    layers = [n for n, m in module.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear) and "shortcut" not in n]
+    assert len(layers) == 50
+    with torch.inference_mode():
+        _, taps = module(torch.randn(2, 1, 400))
+    assert [tuple(t.shape) for t in taps.values()] == [(2, 256, 100), (2, 512, 50), (2, 1024, 25), (2, 2048, 13), (2, 2048)]
+
+
 @pytest.mark.parametrize("length", [37, 1000, 3000])
 def test_any_length_is_read(length: int) -> None:
     module = build("resnet18_1d", 1, 2).eval()
