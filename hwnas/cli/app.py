@@ -35,6 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Hardware-aware architecture search and distillation of heart-signal models for wearables.",
 )
+data_commands = typer.Typer(no_args_is_help=True, help="Look at folders of recordings.")
+app.add_typer(data_commands, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and what --json asks for.")]
@@ -111,7 +113,9 @@ def search(
     spaces: Annotated[
         list[str] | None, typer.Option("--space", help="Search space, a name or a YAML file; give several to search them as one.")
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="Teacher: resnet18_1d (default) or resnet34_1d.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="resnet18_1d (default), ppg_transformer, resnet34_1d, resnet50_1d, or several as one: ensemble:A+B.")
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates to score, rejected ones not counted; default 24.")] = None,
     students: Annotated[int | None, typer.Option(min=1, help="Students to distil fully, at most; default 8.")] = None,
     generation: Annotated[int | None, typer.Option(min=1, help="Candidates proposed at once; default 8.")] = None,
@@ -333,3 +337,21 @@ def list_tasks(as_json: Json = False, debug: Debug = False) -> None:
     for name, t in TASKS.items():
         table.add_row(name, ", ".join(t.labels), f"{t.rate_hz:g} Hz", f"{t.window_s:g} s", t.description)
     Console().print(table)
+
+
+@data_commands.command("check")
+def check_data(
+    folder: Annotated[Path, typer.Argument(help="Folder of recordings.")],
+    task: Annotated[str | None, typer.Option(help="rhythm or rhythm-af; default: what the labels allow.")] = None,
+    window_s: Annotated[float | None, typer.Option(help="Window length in seconds; default: what suits the recordings.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a folder of recordings holds, what of it is left out and why, and what is wrong with it."""
+    from hwnas.cli.data import check, check_tables
+
+    said = check(folder, task, window_s)
+    if as_json:
+        _emit(said)
+    else:
+        Console().print(*check_tables(said), sep="\n\n")

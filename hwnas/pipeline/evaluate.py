@@ -36,7 +36,7 @@ def evaluate_student(folder: Path, data: Path | None, *, runtime: str, seed: int
     card = read_shipped(folder)
     task = task_of(card.task)
     progress.stage("reading recordings" if data else "generating signals")
-    windows = task.load(data, window_s=None if data else card.window_s, seed=seed)
+    windows = task.load(data, window_s=card.window_s, seed=seed)
     check_compatible(windows, card.rate_hz, card.window_s, card.channels)
     progress.stage(f"running {len(windows):,} windows ({runtime})")
     return {

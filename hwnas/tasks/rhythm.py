@@ -14,6 +14,7 @@ from hwnas import metrics
 from hwnas.errors import DataError
 from hwnas.tasks import datasets
 from hwnas.tasks.base import Windows
+from hwnas.tasks.datasets.recordings import Recordings, Wanted
 from hwnas.tasks.synthetic import generator
 from hwnas.tasks.synthetic.parameters import RHYTHMS
 
@@ -25,6 +26,11 @@ def af_score(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """
     wide = np.asarray(logits, dtype=np.float64)
     return np.asarray(wide[:, -1] - logsumexp(wide[:, :-1], axis=1))
+
+
+def _joined(y: NDArray[np.int64], labels: tuple[str, ...]) -> NDArray[np.int64]:
+    """AF (1) against every other label (0)."""
+    return np.asarray(y == labels.index("af"), dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Rhythm:
     ) -> Windows:
         """Recordings at `path` (any format of `datasets.RHYTHM_FORMATS`), or generated windows where it is None.
 
-        `window_s` None is the recordings' own length, and 30 s for the generator; the other arguments are the generator's.
+        `window_s` None is the length that suits the recordings, and 30 s for the generator; the other arguments are the generator's.
 
         Raises:
             DataError: unusable recordings, a length they do not have, or sizes that do not fit together.
@@ -53,13 +59,28 @@ class Rhythm:
         if path is None:
             length = self.window_s if window_s is None else window_s
             found = generator.generate(seed=seed, window_s=length, subjects=subjects, windows=windows)
-        else:
-            if subjects is not None or windows is not None:
-                raise DataError(f"{path}: numbers of subjects and windows are for the generator; recordings are read whole")
-            found = datasets.load(path, datasets.RHYTHM_FORMATS)
-            if window_s is not None and window_s != found.window_s:
-                raise DataError(f"{found.name}: windows of {found.window_s:g} s that cannot be joined; asked for {window_s:g} s")
-        return replace(found, y=(found.y == len(RHYTHMS) - 1).astype(np.int64)) if self.binary else found
+            return replace(found, y=_joined(found.y, RHYTHMS)) if self.binary else found
+        if subjects is not None or windows is not None:
+            raise DataError(f"{path}: numbers of subjects and windows are for the generator; recordings are read whole")
+        return self.relabel(datasets.load(path, datasets.RHYTHM_FORMATS, Wanted(self.rate_hz, window_s))).windows
+
+    def relabel(self, found: Recordings) -> Recordings:
+        """Recordings in the labels of this task.
+
+        Raises:
+            DataError: several channels, or labels that do not tell this task's apart.
+        """
+        channels = found.windows.x.shape[1]
+        if channels != 1:
+            raise DataError(f"{found.windows.name}: {channels} channels; task {self.name} reads one, the PPG")
+        if self.binary:
+            return replace(found, windows=replace(found.windows, y=_joined(found.windows.y, found.labels)), labels=self.labels)
+        if found.labels != self.labels:
+            raise DataError(
+                f"{found.windows.name}: its labels say AF or not and no other rhythm, task {self.name} tells {len(self.labels)} apart; "
+                f"use --task {RHYTHM_AF.name}"
+            )
+        return found
 
     def metrics(self, logits: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> dict[str, float]:
         """`af_auc`, `accuracy`, `macro_f1`, `sensitivity_<label>` of logits (N, K).

@@ -20,6 +20,7 @@ from scipy.io import loadmat, savemat
 from hwnas.errors import DataError
 from hwnas.tasks import TASKS
 from hwnas.tasks.datasets import RHYTHM_FORMATS, liu2022, load, mat5
+from hwnas.tasks.datasets.recordings import Wanted
 
 
 def good(segments: int = 6) -> dict[str, Any]:
@@ -100,17 +101,17 @@ def test_bad_content_is_refused_naming_the_file_and_the_segment(tmp_path: Path, 
 
 def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
-        load(tmp_path / "nowhere", RHYTHM_FORMATS)
+        load(tmp_path / "nowhere", RHYTHM_FORMATS, Wanted(100.0))
     with pytest.raises(DataError, match="it is empty"):
-        load(tmp_path, RHYTHM_FORMATS)
+        load(tmp_path, RHYTHM_FORMATS, Wanted(100.0))
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(DataError, match=r"it holds notes\.txt"):
-        load(tmp_path, RHYTHM_FORMATS)
+        load(tmp_path, RHYTHM_FORMATS, Wanted(100.0))
     with pytest.raises(DataError, match="a file; give --data the folder"):
-        load(tmp_path / "notes.txt", RHYTHM_FORMATS)
+        load(tmp_path / "notes.txt", RHYTHM_FORMATS, Wanted(100.0))
     (tmp_path / "MPA_0.mat").mkdir()
     with pytest.raises(DataError, match="cannot be read"):
-        load(tmp_path, RHYTHM_FORMATS)
+        load(tmp_path, RHYTHM_FORMATS, Wanted(100.0))
 
 
 def test_other_files_under_the_name(tmp_path: Path) -> None:

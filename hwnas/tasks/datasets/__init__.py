@@ -7,27 +7,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwnas.errors import DataError
-from hwnas.tasks.base import Windows
-from hwnas.tasks.datasets import liu2022
+from hwnas.tasks.datasets import deepbeat, liu2022, mimic_perform, plain
+from hwnas.tasks.datasets.recordings import Recordings, Wanted
+from hwnas.tasks.synthetic.parameters import RHYTHMS
 
 
 @dataclass(frozen=True)
 class Format:
-    """One on-disk format: `matches(folder)` looks at names, `load(folder)` reads and validates."""
+    """One on-disk format: `matches(folder)` looks at names, `load(folder, wanted)` reads, validates and resamples."""
 
     matches: Callable[[Path], bool]
-    load: Callable[[Path], Windows]
+    load: Callable[[Path, Wanted], Recordings]
     pattern: str
 
 
-RHYTHM_FORMATS = {"liu2022": Format(liu2022.matches, liu2022.load, liu2022.PATTERN)}
+def _liu2022(folder: Path, wanted: Wanted) -> Recordings:
+    """Segments as they are: they are of the task's rate, and the part of one that is cut off may be what its label says."""
+    windows = liu2022.load(folder)
+    if wanted.window_s is not None and wanted.window_s != windows.window_s:
+        raise DataError(f"{windows.name}: windows of {windows.window_s:g} s that cannot be joined; asked for {wanted.window_s:g} s")
+    return Recordings(windows, RHYTHMS, (windows.rate_hz,), len(windows.subjects))
 
 
-def load(folder: Path, formats: dict[str, Format]) -> Windows:
-    """Read a folder in whichever of `formats` it is.
+# The first that matches is taken: who writes a dataset.yaml means it.
+RHYTHM_FORMATS = {
+    "plain": Format(plain.matches, plain.load, plain.PATTERN),
+    "liu2022": Format(liu2022.matches, _liu2022, liu2022.PATTERN),
+    "deepbeat": Format(deepbeat.matches, deepbeat.load, deepbeat.PATTERN),
+    "mimic_perform": Format(mimic_perform.matches, mimic_perform.load, mimic_perform.PATTERN),
+}
+
+
+def recognise(folder: Path, formats: dict[str, Format]) -> str:
+    """Name of the format that a folder is in.
 
     Raises:
-        DataError: no such folder, an empty one, none of the formats, or what the format's loader raises.
+        DataError: no such folder, an empty one, or none of the formats.
     """
     known = ", ".join(f"{name} ({f.pattern})" for name, f in formats.items())
     if not folder.exists():
@@ -35,11 +50,16 @@ def load(folder: Path, formats: dict[str, Format]) -> Windows:
     if not folder.is_dir():
         raise DataError(f"{folder}: a file; give --data the folder that holds the recordings: {known}")
     try:
-        found = [f for f in formats.values() if f.matches(folder)]
+        found = next((name for name, f in formats.items() if f.matches(folder)), None)
         names = sorted(p.name for p in folder.iterdir())
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from error
     if found:
-        return found[0].load(folder)
+        return found
     have = f"it holds {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" if names else "it is empty"
     raise DataError(f"{folder}: no recordings of a known format ({have}); known: {known}")
+
+
+def load(folder: Path, formats: dict[str, Format], wanted: Wanted) -> Recordings:
+    """Read a folder in whichever of `formats` it is; raises DataError as `recognise` and the format's loader do."""
+    return formats[recognise(folder, formats)].load(folder, wanted)
