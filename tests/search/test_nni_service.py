@@ -28,7 +28,23 @@ SERVICE = Service(
 
 
 def children(of: int | None = None) -> list[psutil.Process]:
-    return [p for p in psutil.Process(of).children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in psutil.Process(of).children(recursive=True) if _status(p) != psutil.STATUS_ZOMBIE]
+
+
+def _status(process: psutil.Process) -> str:
+    """Of a process that may have ended by now."""
+    try:
+        return str(process.status())
+    except psutil.NoSuchProcess:
+        return str(psutil.STATUS_ZOMBIE)
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """Addresses that it listens on; none where it has ended."""
+    try:
+        return {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def test_an_experiment_of_four_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -43,7 +59,7 @@ def test_an_experiment_of_four_trials(tmp_path: Path, monkeypatch: pytest.Monkey
         events.append(event)
         if event.kind == "scored":
             started = [p for p in children() if p not in before]
-            addresses.update(c.laddr.ip for p in started for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN)
+            addresses.update(*(listening(p) for p in started))
 
     trials = nni_service.search(run, SERVICE, toy.joint_space(), trials=4, jobs=2, on_event=watch)
     assert addresses == {"127.0.0.1"}, "NNI's manager listens, and on loopback only"
