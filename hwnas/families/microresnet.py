@@ -7,32 +7,8 @@ convolution of the same stride first. Sums have no ReLU, so what is added up sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from hwnas.families.head import add_head
-from hwnas.families.walk import Walk
-from hwnas.graph import Add, Conv1d, Graph, GraphBuilder, Input, MaxPool1d, Node, Shape
-from hwnas.space import Candidate, SearchSpace
-
-
-def build(candidate: Candidate, window: Shape, outputs: int) -> Graph:
-    """The network of `candidate` for windows of shape `window` (channels, length) with `outputs` logits."""
-    builder = GraphBuilder()
-    x = builder.add(Input(window.channels, window.length))
-    x = _stem(builder, x, **candidate.group("stem"))
-    for i in range(1, candidate.values["blocks"] + 1):
-        x = _block(builder, x, **candidate.group(f"block{i}"))
-    add_head(builder, x, outputs)
-    return builder.build()
-
-
-def reach(space: SearchSpace, window: Shape, outputs: int) -> Iterator[tuple[Node, Shape]]:
-    """Every operator of the space: the shapes that blocks can stand at, and what each choice adds there."""
-    walk = Walk()
-    shapes = walk.step([window], _stem, space.combinations("stem"))
-    shapes = walk.repeat(shapes, _block, space.combinations("block"), space.choices["blocks"])
-    walk.step(shapes, add_head, [{"outputs": outputs}])
-    return iter(walk)
+from hwnas.families.stages import Stage
+from hwnas.graph import Add, Conv1d, GraphBuilder, MaxPool1d
 
 
 def _stem(builder: GraphBuilder, x: int, channels: int, kernel: int, stride: int, pool: int) -> int:
@@ -47,3 +23,6 @@ def _block(builder: GraphBuilder, x: int, channels: int, reduction: int, kernel:
     y = builder.add(Conv1d(channels, relu=False), y)
     same = stride == 1 and channels == builder.shape(x).channels
     return builder.add(Add(), x if same else builder.add(Conv1d(channels, stride=stride, relu=False), x), y)
+
+
+STAGES = (Stage(_stem, "stem"), Stage(_block, "block", times="blocks"))

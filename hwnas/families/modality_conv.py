@@ -8,37 +8,8 @@ join; the rest is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from hwnas.families.head import add_head
-from hwnas.families.walk import Walk
-from hwnas.graph import AvgPool1d, Conv1d, Graph, GraphBuilder, Input, Join, Node, Shape, Split
-from hwnas.space import Candidate, SearchSpace
-
-
-def build(candidate: Candidate, window: Shape, outputs: int) -> Graph:
-    """The network of `candidate` for windows of shape `window` (channels, length) with `outputs` logits."""
-    builder = GraphBuilder()
-    x = builder.add(Input(window.channels, window.length))
-    x = _stem(builder, x, **candidate.group("stem"))
-    for i in range(1, candidate.values["shared_blocks"] + 1):
-        x = _block(builder, x, **candidate.group(f"shared_block{i}"))
-    x = _mixer(builder, x, **candidate.group("mixer"))
-    for i in range(1, candidate.values["blocks"] + 1):
-        x = _block(builder, x, **candidate.group(f"block{i}"))
-    add_head(builder, x, outputs)
-    return builder.build()
-
-
-def reach(space: SearchSpace, window: Shape, outputs: int) -> Iterator[tuple[Node, Shape]]:
-    """Every operator of the space: the shapes that each part can stand at, and what each choice adds there."""
-    walk = Walk()
-    shapes = walk.step([window], _stem, space.combinations("stem"))
-    shapes = walk.repeat(shapes, _block, space.combinations("shared_block"), space.choices["shared_blocks"])
-    shapes = walk.step(shapes, _mixer, space.combinations("mixer"))
-    shapes = walk.repeat(shapes, _block, space.combinations("block"), space.choices["blocks"])
-    walk.step(shapes, add_head, [{"outputs": outputs}])
-    return iter(walk)
+from hwnas.families.stages import Stage
+from hwnas.graph import AvgPool1d, Conv1d, GraphBuilder, Join, Split
 
 
 def _stem(builder: GraphBuilder, x: int, channels: int, kernel: int, stride: int) -> int:
@@ -54,3 +25,11 @@ def _block(builder: GraphBuilder, x: int, channels: int, kernel: int, pool: int,
 def _mixer(builder: GraphBuilder, x: int, channels: int) -> int:
     joined = builder.add(Join(), x) if builder.shape(x).modalities > 1 else x
     return builder.add(Conv1d(channels), joined)
+
+
+STAGES = (
+    Stage(_stem, "stem"),
+    Stage(_block, "shared_block", times="shared_blocks"),
+    Stage(_mixer, "mixer"),
+    Stage(_block, "block", times="blocks"),
+)
