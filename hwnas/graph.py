@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -208,6 +208,12 @@ class Graph:
     def in_shape(self, node: Node) -> Shape:
         """Shape of the first tensor that `node` reads."""
         return self.nodes[node.inputs[0]].shape
+
+    def check_windows(self, shape: Sequence[int]) -> None:
+        """Raise GraphError unless a batch of that shape, (B, C, T), holds windows of the graph's input."""
+        channels, length, _ = self.input_shape
+        if tuple(shape[1:]) != (channels, length):
+            raise GraphError(f"the student reads windows of {channels} channels x {length} samples, got shape {tuple(shape)}")
 
     @cached_property
     def macs(self) -> int:

@@ -113,9 +113,7 @@ class Student(nn.Module):
         Raises:
             GraphError: windows of another shape than the graph's input.
         """
-        channels, length, _ = self.graph.input_shape
-        if tuple(x.shape[1:]) != (channels, length):
-            raise GraphError(f"the student reads windows of {channels} channels x {length} samples, got shape {tuple(x.shape)}")
+        self.graph.check_windows(x.shape)
         tensors = [x.unsqueeze(2).contiguous(memory_format=torch.channels_last)]
         for index, node in enumerate(self.graph.nodes[1:], start=1):
             sources = [tensors[i] for i in node.inputs]

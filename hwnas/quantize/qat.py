@@ -115,9 +115,7 @@ class QuantStudent(nn.Module):
         Raises:
             GraphError: windows of another shape than the graph's input.
         """
-        channels, length, _ = self.graph.input_shape
-        if tuple(x.shape[1:]) != (channels, length):
-            raise GraphError(f"the student reads windows of {channels} channels x {length} samples, got shape {tuple(x.shape)}")
+        self.graph.check_windows(x.shape)
         source = self._q.input
         steps = (x.double() / source.scale).round_().add_(source.zero_point).clamp_(QMIN, QMAX).sub_(source.zero_point).float()
         tensors = [steps.unsqueeze(2).contiguous(memory_format=torch.channels_last)]
