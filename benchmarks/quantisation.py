@@ -76,7 +76,7 @@ def row(seed: int, folder: Path, data: RunData) -> Row:
     card, test, task = read_json(folder / "card.json"), data.split.test, data.task
     student, shipped = floats.load(folder), storage.load(folder)
     found = {
-        "float": task.metrics(predict(student, test.x), test.y),
+        "float": task.metrics(predict(student, test.x), test),
         "ptq": score_int8(quantize(student, data.split.train.x, task.labels), test, task),
         "shipped": score_int8(shipped, test, task),
     }

@@ -35,11 +35,11 @@ def main() -> None:
     real = data.task.load(folder, window_s=None, seed=0)
     with tempfile.TemporaryDirectory() as work, TerminalProgress(Console(stderr=True)) as progress:
         run = RunDirectory(Path(work))
-        ensure_teacher(config, data, run, progress)
+        ensure_teacher(config, data, run.teacher, progress)
         module, card = load_teacher(run.teacher)
     rows = [
         {"trained_on": "generator", "scored_on": name, "parameters": card.parameters, "windows": len(w), "subjects": len(w.subjects)}
-        | {key: round(value, 4) for key, value in data.task.metrics(predict(module, w.x), w.y).items()}
+        | {key: round(value, 4) for key, value in data.task.metrics(predict(module, w.x), w).items()}
         for name, w in (("generator, other subjects (synthetic)", data.split.test), (f"{folder.name} (real)", real))
     ]
     table = Table(*rows[0], title=f"{card.name}, float32")

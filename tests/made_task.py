@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from random_students import warmed_student
 from hwnas import metrics
 from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Lstm
 from hwnas.student import Student
-from hwnas.tasks.base import Windows
+from hwnas.tasks.base import Labels, Windows
 from hwnas.train import Recipe, Targets, fit
 
 SAMPLES = 64
@@ -31,12 +32,26 @@ class Speed:
     window_s: float = 1.0
     description: str = "slow and fast sines"
     primary: str = "auc"
+    loss_allowed: float = 0.002
+    needed: tuple[int, ...] = (1,)
+    outputs: tuple[str, ...] = ("slow", "fast")
+    channels: tuple[str, ...] = ("signal",)
+    teacher_channels: tuple[str, ...] = ("signal",)
 
     def load(self, path: object, **_: Any) -> Windows:
         raise NotImplementedError
 
-    def metrics(self, logits: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> dict[str, float]:
+    def metrics(self, logits: NDArray[np.floating[Any]], windows: Windows) -> dict[str, float]:
+        y = windows.y
         return {"auc": metrics.roc_auc(logits[:, 1] - logits[:, 0], y == 1), "accuracy": metrics.accuracy(logits.argmax(1), y)}
+
+    def error(self, metrics: Mapping[str, float]) -> float:
+        return 1 - metrics[self.primary]
+
+    def classes(self, y: Labels) -> NDArray[np.int64]:
+        return np.asarray(y, dtype=np.int64)
+
+    strata = classes
 
 
 TASK = Speed()

@@ -10,10 +10,11 @@ from rich.table import Table
 
 from hwnas.cli.display import plain_table
 from hwnas.errors import DataError, lookup
-from hwnas.tasks.base import Windows, split_by_subject
+from hwnas.tasks.base import Windows
 from hwnas.tasks.datasets import RHYTHM_FORMATS, load, recognise
 from hwnas.tasks.datasets.recordings import Wanted
 from hwnas.tasks.rhythm import RHYTHM, RHYTHM_AF, Rhythm
+from hwnas.tasks.splits import split_by_subject
 
 CHECKED = {task.name: task for task in (RHYTHM, RHYTHM_AF)}
 
@@ -83,7 +84,7 @@ def _labels(task: Rhythm, windows: Windows) -> dict[str, dict[str, int]]:
 def _refusal(windows: Windows, task: Rhythm) -> str | None:
     """Why the windows cannot be split by subject, if so."""
     try:
-        split_by_subject(windows, 0, len(task.labels))
+        split_by_subject(windows, 0, task)
     except DataError as error:
         return str(error)
     return None

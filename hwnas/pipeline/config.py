@@ -44,12 +44,33 @@ class BudgetConfig(Model):
         return profile.check(limits)
 
 
-class RunConfig(Model):
-    """One run of `hwnas search`.
+class LearningConfig(Model):
+    """What is learned, from which windows and from which teacher: the part that searches and studies share.
 
     Attributes:
         data: absolute path of a folder of recordings; None is the signal generator.
         window_s: window length in seconds; None is what the recordings have, or the task's default for the generator.
+        distillation: the loss that students learn by, as `hwnas.distill.read` understands it.
+        cross_fit: groups of training subjects whose targets come from a teacher that did not see them; 0: the teacher's own answers.
+    """
+
+    task: str = "rhythm"
+    data: str | None = None
+    window_s: Limit | None = None
+    subjects: Count | None = None
+    windows: Count | None = None
+    teacher: str = "resnet18_1d"
+    distillation: str = "soft"
+    cross_fit: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
+    split_seed: Seed = 0
+    effort: Literal["quick", "normal"] = "normal"
+
+
+class RunConfig(LearningConfig):
+    """One run of `hwnas search`.
+
+    Attributes:
         spaces: search spaces, names or YAML files, that are searched as one.
         trials: candidates to *score* (rejected ones are not counted).
         generation: candidates proposed before results reach the tuner; independent of the number of processes.
@@ -58,21 +79,12 @@ class RunConfig(Model):
     """
 
     profile: str
-    task: str = "rhythm"
-    data: str | None = None
-    window_s: Limit | None = None
-    subjects: Count | None = None
-    windows: Count | None = None
     spaces: Names = ("mobilenet1d",)
-    teacher: str = "resnet18_1d"
     tuner: Literal["pareto", "random", "tpe"] = "pareto"
     service: Literal["local", "nni"] = "local"
     trials: Count = 24
     generation: Count = 8
     students: Count = 8
-    seed: Seed = 0
-    split_seed: Seed = 0
-    effort: Literal["quick", "normal"] = "normal"
     calibration: Literal["mse", "min_max", "percentile"] = "mse"
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
 

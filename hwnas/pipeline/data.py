@@ -7,9 +7,10 @@ from pathlib import Path
 
 from hwnas.errors import lookup
 from hwnas.graph import Shape
-from hwnas.pipeline.config import RunConfig
+from hwnas.pipeline.config import LearningConfig
 from hwnas.tasks import TASKS
-from hwnas.tasks.base import Split, Task, Windows, fingerprint, split_by_subject
+from hwnas.tasks.base import Task, Windows
+from hwnas.tasks.splits import Split, split_by_subject
 
 GENERATOR = "signal generator"
 EXTRA_SUBJECTS, EXTRA_WINDOWS = 120, 12_000
@@ -54,20 +55,25 @@ def task_of(name: str) -> Task:
     return lookup(TASKS, name, "task")
 
 
-def load_data(config: RunConfig) -> RunData:
+def load_data(config: LearningConfig) -> RunData:
     """Load or generate the windows of a run and split them.
 
     Raises:
         DataError: unusable recordings, or too few subjects or classes to split.
     """
+    task, windows, name = load_windows(config)
+    return RunData(task, split_by_subject(windows, config.split_seed, task), windows.hash, name)
+
+
+def load_windows(config: LearningConfig) -> tuple[Task, Windows, str]:
+    """The task, all its windows, and the name of where they come from; raises DataError for unusable recordings."""
     task = task_of(config.task)
     path = Path(config.data) if config.data else None
     windows = task.load(path, window_s=config.window_s, seed=config.seed, subjects=config.subjects, windows=config.windows)
-    split = split_by_subject(windows, config.split_seed, len(task.labels))
-    return RunData(task, split, fingerprint(windows.x, windows.y, windows.subject), path.name if path else GENERATOR)
+    return task, windows, path.name if path else GENERATOR
 
 
-def extra_windows(config: RunConfig, data: RunData) -> Windows | None:
+def extra_windows(config: LearningConfig, data: RunData) -> Windows | None:
     """Generated windows that join the training on real recordings; None where the run is on generated signals anyway.
 
     Recordings have few patients, the generator as many as it is asked for, and what a network learns of intervals carries over.

@@ -73,7 +73,7 @@ def _int8(run: RunInt8) -> Scorer:
 def _float(folder: Path, card: ShippedCard, windows: Windows, task: Task) -> dict[str, float]:
     student = floats.load(folder)
     card.check_graph(student.graph, folder)
-    return task.metrics(predict(student, windows.x), windows.y)
+    return task.metrics(predict(student, windows.x), windows)
 
 
 def _reference(_: Path, __: ShippedCard, q: QuantGraph, x: Int8) -> Int8:

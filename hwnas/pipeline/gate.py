@@ -77,7 +77,7 @@ def open_gate(config: RunConfig, data: RunData, run: RunDirectory | None = None)
     profile = config.hardware
     own = run is not None and run.table.exists()
     table = read(run.table if own and run else profile.table_path)
-    outputs = len(data.task.labels)
+    outputs = len(data.task.outputs)
     return Gate(read_joint(config.spaces), data.window, outputs, data.window_s, profile, table, config.limits)
 
 

@@ -172,7 +172,7 @@ def extended(table: LookupTable, shapes: Iterable[Wanted], progress: Progress, *
 def _space_shapes(name: str) -> set[Wanted]:
     """What a space reaches at the shipped windows, with as many outputs as some task has."""
     found = spaces.read(name)
-    outputs = {len(task.labels) for task in TASKS.values()}
+    outputs = {len(task.outputs) for task in TASKS.values()}
     return {wanted for window in WINDOWS for count in outputs for wanted in reachable(found, window, count)}
 
 

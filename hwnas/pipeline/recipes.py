@@ -7,40 +7,40 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hwnas.pipeline.config import RunConfig
+from hwnas.pipeline.config import LearningConfig
 from hwnas.train import FULL, PRETRAIN, QAT, SHORT, TEACHER, VIEWS, Recipe
 
 
-def teacher_recipe(config: RunConfig, samples: int) -> Recipe:
+def teacher_recipe(config: LearningConfig, samples: int) -> Recipe:
     """Recipe of the teacher, for windows of `samples` samples."""
     return _with_effort(config, TEACHER, samples)
 
 
-def pretrain_recipe(config: RunConfig, samples: int) -> Recipe:
+def pretrain_recipe(config: LearningConfig, samples: int) -> Recipe:
     """Recipe of a teacher's first training, on generated windows."""
     return _with_effort(config, PRETRAIN, samples)
 
 
-def short_recipe(config: RunConfig, samples: int, temperature: float) -> Recipe:
+def short_recipe(config: LearningConfig, samples: int, temperature: float) -> Recipe:
     """Recipe that ranks candidates."""
     return _with_effort(config, SHORT, samples).at_temperature(temperature)
 
 
-def full_recipe(config: RunConfig, samples: int, temperature: float) -> Recipe:
+def full_recipe(config: LearningConfig, samples: int, temperature: float) -> Recipe:
     """Recipe of the students of the front."""
     return _with_effort(config, FULL, samples).at_temperature(temperature)
 
 
-def qat_recipe(config: RunConfig, samples: int, temperature: float) -> Recipe:
+def qat_recipe(config: LearningConfig, samples: int, temperature: float) -> Recipe:
     """Recipe that continues a student of the front in its integers."""
     return _with_effort(config, QAT, samples).at_temperature(temperature)
 
 
-def views(config: RunConfig) -> int:
+def views(config: LearningConfig) -> int:
     """Fixed views of each training window that the teacher answers and students learn from."""
     return 1 if config.effort == "quick" else VIEWS
 
 
-def _with_effort(config: RunConfig, recipe: Recipe, samples: int) -> Recipe:
+def _with_effort(config: LearningConfig, recipe: Recipe, samples: int) -> Recipe:
     sized = recipe.at_length(samples)
     return replace(sized, epochs=2, windows_per_epoch=256) if config.effort == "quick" else sized

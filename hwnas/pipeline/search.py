@@ -54,7 +54,7 @@ def run_search(config: RunConfig, root: Path, *, jobs: int, resume: bool, progre
     run = claim(root, config, data.hash, resume=resume)
     write_table(gate.table, run.table)
     _tell(seen, config.profile, progress)
-    teacher = ensure_teacher(config, data, run, progress)
+    teacher = ensure_teacher(config, data, run.teacher, progress)
     trials, stats = _search(config, run, gate, teacher, data, jobs, progress)
     cards = _finish(config, run, trials, data.task.primary, jobs, progress)
     front = _conclude(config, run, gate, data, seen, teacher, trials, cards, progress)
@@ -204,7 +204,7 @@ def _conclude(
         "seed": config.seed,
         "split_seed": config.split_seed,
         "budget": asdict(limits),
-        "teacher": describe(teacher, test_metrics(run, data)),
+        "teacher": describe(teacher, test_metrics(run.teacher, data)),
         "search": {
             "spaces": list(config.spaces),
             "tuner": config.tuner,

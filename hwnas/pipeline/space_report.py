@@ -86,7 +86,7 @@ def describe(
         raise UsageError(f"--window-s: got {window_s:g}; give a number of seconds that holds at least one sample ({1 / task.rate_hz:g} s)")
     generator = np.random.default_rng(seed)
     drawn = [{name: values[generator.integers(len(values))] for name, values in space.choices.items()} for _ in range(candidates)]
-    graphs = [families.build(space.candidate(parameters), Shape(CHANNELS, samples), len(task.labels)) for parameters in drawn]
+    graphs = [families.build(space.candidate(parameters), Shape(CHANNELS, samples), len(task.outputs)) for parameters in drawn]
     fits: dict[str, float] = {}
     unknown = ""
     try:

@@ -1,4 +1,4 @@
-"""The teacher stage: trained, calibrated on validation subjects, carded and fixed, its outputs cached. Writes `teacher/`.
+"""The teacher stage: trained, calibrated on validation subjects, carded and fixed, its outputs cached. Writes the folder of one teacher.
 
 The members of an ensemble are trained and calibrated one after the other, each with checkpoints of its own.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hwnas.errors import RunError
-from hwnas.pipeline.config import RunConfig
+from hwnas.pipeline.config import LearningConfig
 from hwnas.pipeline.data import RunData, extra_windows
 from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.recipes import pretrain_recipe, teacher_recipe, views
-from hwnas.pipeline.rundir import RunDirectory
-from hwnas.tasks.base import Windows
+from hwnas.tasks.base import Labels, Windows
 from hwnas.teachers import build, member_seeds, members
 from hwnas.teachers.cache import cached_logits, predict, student_windows
 from hwnas.teachers.calibration import Calibration, calibrate
@@ -31,8 +30,8 @@ from hwnas.train import Recipe, Targets, fit, keep_memory
 TEACHER_THREADS = 1  # more threads would make the weights depend on the machine, and gain little on networks this small
 
 
-def ensure_teacher(config: RunConfig, data: RunData, run: RunDirectory, progress: Progress) -> TeacherCard:
-    """The fixed teacher of the run: loaded where it is there, trained otherwise. Its cached outputs are there afterwards.
+def ensure_teacher(config: LearningConfig, data: RunData, folder: Path, progress: Progress) -> TeacherCard:
+    """The fixed teacher in `folder`: loaded where it is there, trained otherwise. Its cached outputs are there afterwards.
 
     Raises:
         RunError: the teacher there belongs to other data or another architecture.
@@ -40,44 +39,43 @@ def ensure_teacher(config: RunConfig, data: RunData, run: RunDirectory, progress
     """
     torch.set_num_threads(TEACHER_THREADS)
     keep_memory()
-    if (run.teacher / CARD).exists():
-        module, card = load_teacher(run.teacher)
+    if (folder / CARD).exists():
+        module, card = load_teacher(folder)
         if (card.name, card.data) != (config.teacher, data.hash):
-            raise RunError(
-                f"{run.teacher} holds teacher '{card.name}' of data {card.data}, this run needs '{config.teacher}' of {data.hash}"
-            )
-        _answers(config, run, card, module, data, extra_windows(config, data))
+            raise RunError(f"{folder} holds teacher '{card.name}' of data {card.data}, this run needs '{config.teacher}' of {data.hash}")
+        _answers(config, folder, card, module, data, extra_windows(config, data))
     else:
-        module, card = _make(config, data, run, progress)
-        _answers(config, run, card, module, data, extra_windows(config, data))
-        save_teacher(run.teacher, module, card)
-    for path in run.teacher.glob("checkpoint-*.safetensors"):
+        module, card = _make(config, data, folder, progress)
+        _answers(config, folder, card, module, data, extra_windows(config, data))
+        save_teacher(folder, module, card)
+    for path in folder.glob("checkpoint-*.safetensors"):
         path.unlink()
     return card
 
 
 def lessons(
-    config: RunConfig, run: RunDirectory, card: TeacherCard, module: nn.Module, data: RunData
+    config: LearningConfig, folder: Path, card: TeacherCard, module: nn.Module, data: RunData
 ) -> tuple[NDArray[np.float32], Targets]:
     """What students learn from: windows (M, C, T), their labels, and the teacher's raw logits, which are computed once and cached.
 
     The windows are all fixed views of the training windows and, on real recordings, generated windows.
     """
     train, count, extra = data.split.train, views(config), extra_windows(config, data)
-    x, y = student_windows(train.x, count=count), np.tile(train.y, count)
+    x: NDArray[np.float32] = student_windows(train.x, count=count)
+    y = cast(Labels, np.tile(train.y, count))
     if extra is not None:
         x, y = np.concatenate([x, extra.x]), np.concatenate([y, extra.y])
-    return x, Targets(y, _answers(config, run, card, module, data, extra))
+    return x, Targets(y, _answers(config, folder, card, module, data, extra))
 
 
 def _answers(
-    config: RunConfig, run: RunDirectory, card: TeacherCard, module: nn.Module, data: RunData, extra: Windows | None
+    config: LearningConfig, folder: Path, card: TeacherCard, module: nn.Module, data: RunData, extra: Windows | None
 ) -> NDArray[np.float32]:
     """The teacher's raw logits (M, K) for the windows of `lessons`, from the cache or into it."""
-    own = cached_logits(run.teacher, card.id, module, data.split.train.x, count=views(config))
+    own = cached_logits(folder, card.id, module, data.split.train.x, count=views(config))
     parts = [own.reshape(-1, own.shape[2])]
     if extra is not None:
-        parts.append(cached_logits(run.teacher, card.id, module, extra.x)[0])
+        parts.append(cached_logits(folder, card.id, module, extra.x)[0])
     return np.concatenate(parts)
 
 
@@ -94,10 +92,10 @@ def describe(card: TeacherCard, test: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def test_metrics(run: RunDirectory, data: RunData) -> dict[str, float]:
+def test_metrics(folder: Path, data: RunData) -> dict[str, float]:
     """The teacher's metrics on the test subjects; for after the front is frozen."""
-    module, _ = load_teacher(run.teacher)
-    return data.task.metrics(predict(module, data.split.test.x), data.split.test.y)
+    module, _ = load_teacher(folder)
+    return data.task.metrics(predict(module, data.split.test.seen_by_teacher), data.split.test)
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class _Stage:
     generated: bool = False
 
 
-def _stages(config: RunConfig, data: RunData, name: str) -> list[_Stage]:
+def _stages(config: LearningConfig, data: RunData, name: str) -> list[_Stage]:
     """The trainings of network `name`, in order; for real recordings the first is on generated windows."""
     samples = data.window.length
     stages = [_Stage(f"training the teacher {name}", "training", teacher_recipe(config, samples))]
@@ -120,7 +118,7 @@ def _stages(config: RunConfig, data: RunData, name: str) -> list[_Stage]:
     return stages
 
 
-def _make(config: RunConfig, data: RunData, run: RunDirectory, progress: Progress) -> tuple[nn.Module, TeacherCard]:
+def _make(config: LearningConfig, data: RunData, folder: Path, progress: Progress) -> tuple[nn.Module, TeacherCard]:
     """The trained and calibrated teacher, and its card."""
     module = build(config.teacher, data.window.channels, len(data.task.labels), seed=config.seed)
     networks = list(module.members) if isinstance(module, Ensemble) else [module]
@@ -129,7 +127,7 @@ def _make(config: RunConfig, data: RunData, run: RunDirectory, progress: Progres
     for number, (network, name, seed) in enumerate(zip(networks, names, seeds, strict=True), start=1):
         prefix = "" if len(networks) == 1 else f"member {number} of {len(networks)}: "
         for stage in _stages(config, data, name):
-            checkpoint = run.teacher / f"checkpoint-{number}-{stage.checkpoint}.safetensors"
+            checkpoint = folder / f"checkpoint-{number}-{stage.checkpoint}.safetensors"
             _train(network, replace(stage, title=prefix + stage.title), seed, config, data, checkpoint, progress)
         cards.append(MemberCard(name, count_parameters(network), seed, *_assess(network, data)))
     calibration, metrics = cards[0].calibration, cards[0].metrics
@@ -153,7 +151,9 @@ def _make(config: RunConfig, data: RunData, run: RunDirectory, progress: Progres
     return module, card
 
 
-def _train(network: nn.Module, stage: _Stage, seed: int, config: RunConfig, data: RunData, checkpoint: Path, progress: Progress) -> None:
+def _train(
+    network: nn.Module, stage: _Stage, seed: int, config: LearningConfig, data: RunData, checkpoint: Path, progress: Progress
+) -> None:
     """One training of a network in place, from its checkpoint where there is one."""
     windows = (extra_windows(config, data) if stage.generated else None) or data.split.train
     progress.stage(f"{stage.title} ({count_parameters(network):,} parameters)", stage.recipe.epochs)
@@ -167,6 +167,6 @@ def _train(network: nn.Module, stage: _Stage, seed: int, config: RunConfig, data
 def _assess(module: nn.Module, data: RunData) -> tuple[Calibration, dict[str, dict[str, float]]]:
     """Calibration of a trained network on the validation subjects, and its metrics there."""
     validation = data.split.validation
-    logits = predict(module, validation.x)
-    calibration = calibrate(logits, validation.y, predict(module, data.split.train.x))
-    return calibration, {"validation": data.task.metrics(logits, validation.y)}
+    logits = predict(module, validation.seen_by_teacher)
+    calibration = calibrate(logits, data.task.classes(validation.y), predict(module, data.split.train.seen_by_teacher))
+    return calibration, {"validation": data.task.metrics(logits, validation)}

@@ -50,7 +50,7 @@ class Workshop:
         run = RunDirectory(root)
         data = load_data(config)
         module, card = load_teacher(run.teacher)
-        return Workshop(config, run, data, open_gate(config, data, run), card, lessons(config, run, card, module, data))
+        return Workshop(config, run, data, open_gate(config, data, run), card, lessons(config, run.teacher, card, module, data))
 
     @property
     def ptq(self) -> PtqSettings:
@@ -101,7 +101,7 @@ class WorkshopScorer(ABC):
         """Int8 validation metrics, and `error`, 1 minus the task's primary metric."""
         shop = self._shop or Workshop.open(self._config, self._root)
         metrics = self.metrics(shop, parameters, seed)
-        return {"error": 1 - metrics[shop.data.task.primary], **metrics}
+        return {"error": shop.data.task.error(metrics), **metrics}
 
     @abstractmethod
     def metrics(self, shop: Workshop, parameters: Mapping[str, Any], seed: int) -> dict[str, float]:

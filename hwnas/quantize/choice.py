@@ -95,12 +95,12 @@ def ship(
     outputs = {"ptq": reference.run(forms["ptq"], x)}
 
     def metrics(temperature: float) -> dict[str, Metrics]:
-        found = {"float": task.metrics(logits / temperature, validation.y)}
+        found = {"float": task.metrics(logits / temperature, validation)}
         for name, q in forms.items():
             found[name] = score_outputs(with_temperature(q, temperature), outputs[name], validation, task)
         return found
 
-    temperature, confidence = calibrate(forms["ptq"], outputs["ptq"], validation)
+    temperature, confidence = calibrate(forms["ptq"], outputs["ptq"], task.classes(validation.y))
     found = metrics(temperature)
     watched = [name for name in (task.primary, "accuracy") if name in found["float"]]
     method: Method = "ptq"
@@ -117,7 +117,7 @@ def ship(
                 method = "qat"
     reason = _reason(method, found, watched, failure)
     if method == "qat":
-        temperature, confidence = calibrate(forms["qat"], outputs["qat"], validation)
+        temperature, confidence = calibrate(forms["qat"], outputs["qat"], task.classes(validation.y))
         found = metrics(temperature)
     cooled, by_ptq = with_head_at(student, temperature), with_temperature(forms["ptq"], temperature)
     return Shipped(
@@ -143,9 +143,9 @@ def train_integers(q: QuantGraph, lessons: tuple[NDArray[np.float32], Targets], 
     return module.quant_graph()
 
 
-def calibrate(q: QuantGraph, outputs: Int8, validation: Windows) -> tuple[float, Confidence]:
-    """The temperature at which softmax of the logits of `outputs` (N, K) is calibrated on `validation`, and what it changes."""
-    logits, y = reference.dequantize_output(q, outputs), validation.y
+def calibrate(q: QuantGraph, outputs: Int8, y: NDArray[np.int64]) -> tuple[float, Confidence]:
+    """The temperature at which softmax of the logits of `outputs` (N, K) is calibrated for classes `y` (N,), and what it changes."""
+    logits = reference.dequantize_output(q, outputs)
     temperature = fit_temperature(logits, y)
     scaled = logits / temperature
     return temperature, Confidence(nll(logits, y), nll(scaled, y), ece(logits, y), ece(scaled, y))

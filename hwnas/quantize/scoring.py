@@ -19,4 +19,4 @@ def score_outputs(q: QuantGraph, outputs: Int8, windows: Windows, task: Task) ->
 
     Scales are float32 values, so the products are exact in float64: rounding breaks no tie between two windows.
     """
-    return task.metrics((outputs.astype(np.float64) - q.output.zero_point) * q.output.scale, windows.y)
+    return task.metrics((outputs.astype(np.float64) - q.output.zero_point) * q.output.scale, windows)

@@ -43,13 +43,13 @@ def sensitivity(student: Student, q: QuantGraph, windows: Windows, task: Task, l
 
     At most `limit` windows are used, of all classes as they come.
     """
-    some = windows.take(_spread(windows.y, limit))
+    some = windows.take(_spread(task.strata(windows.y), limit))
     expected = predict(student, some.x)
-    primary = task.metrics(expected, some.y)[task.primary]
+    error = task.error(task.metrics(expected, some))
     found = []
     for index in sorted([*q.constants, *q.lstms]):
         logits = predict(one_in_int8(student, q, index), some.x)
-        loss = primary - task.metrics(logits, some.y)[task.primary]
+        loss = task.error(task.metrics(logits, some)) - error
         mse = float(np.square(logits.astype(np.float64) - expected).mean())
         found.append(Sensitivity(index, OP_NAMES[type(q.graph.nodes[index].op)], POINTS * loss, mse))
     return tuple(found)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hwnas.tasks.base import Split, Task, Windows, check_compatible, split_by_subject
+from hwnas.tasks.base import Task, Windows, check_compatible
 from hwnas.tasks.rhythm import RHYTHM, RHYTHM_AF
+from hwnas.tasks.splits import Split, grouped_folds, split_by_subject
 
 TASKS: dict[str, Task] = {task.name: task for task in (RHYTHM, RHYTHM_AF)}
 
-__all__ = ["TASKS", "Split", "Task", "Windows", "check_compatible", "split_by_subject"]
+__all__ = ["TASKS", "Split", "Task", "Windows", "check_compatible", "grouped_folds", "split_by_subject"]

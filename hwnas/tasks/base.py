@@ -1,4 +1,4 @@
-"""`Windows`, `Split` and what every task shares: normalisation, subject splits, compatibility. Numpy only; no files.
+"""`Windows`, the seam `Task`, and what every task shares: normalisation, compatibility. Numpy only; no files.
 
 A window is (C, T) float32, min-max scaled to [-1, 1] by itself, so that int8 quantisation of the input is one fixed scale.
 """
@@ -6,7 +6,7 @@ A window is (C, T) float32, min-max scaled to [-1, 1] by itself, so that int8 qu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,24 +17,30 @@ from numpy.typing import NDArray
 from hwnas.errors import DataError
 
 Source = Literal["real", "synthetic"]
-PARTS = ("train", "validation", "test")
-SHARES = np.array([0.6, 0.2, 0.2])
-ASSIGNMENTS = 300
+Labels = NDArray[np.int64] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Labelled windows of one signal.
+    """Labelled windows of one signal, those of a recording in order of time.
 
-    `x` (N, C, T) float32 in [-1, 1]; `y` (N,) int64 classes; `subject` (N,) str; `name` says where they come from.
+    Attributes:
+        x: what a student reads: (N, C, T) float32 in [-1, 1].
+        y: (N,) int64 classes, or float32 values (BPM) where the task is a regression.
+        subject: (N,) str.
+        source, name: where they come from.
+        teacher_x: what a teacher reads where that is another signal: (N, C', T') float32 in [-1, 1], of the same seconds.
+        recording: (N,) str where a subject has several.
     """
 
     x: NDArray[np.float32]
-    y: NDArray[np.int64]
+    y: Labels
     subject: NDArray[np.str_]
     rate_hz: float
     source: Source
     name: str
+    teacher_x: NDArray[np.float32] | None = None
+    recording: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -49,29 +55,60 @@ class Windows:
         """The distinct subjects, sorted."""
         return tuple(str(s) for s in np.unique(self.subject))
 
+    @property
+    def seen_by_teacher(self) -> NDArray[np.float32]:
+        """The windows as a teacher reads them."""
+        return self.x if self.teacher_x is None else self.teacher_x
+
+    @property
+    def recordings(self) -> NDArray[np.str_]:
+        """Recording of each window (N,): windows of one follow each other in time."""
+        return self.subject if self.recording is None else self.recording
+
     def take(self, index: NDArray[np.integer[Any]] | NDArray[np.bool_] | slice) -> Windows:
         """The windows at `index`, in that order."""
-        return replace(self, x=self.x[index], y=self.y[index], subject=self.subject[index])
+        chosen = {
+            name: value[index] for name in ("x", "y", "subject", "teacher_x", "recording") if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **chosen)
+
+    @property
+    def hash(self) -> str:
+        """Content hash of everything that a network can learn from."""
+        extra = [array for array in (self.teacher_x, self.recording) if array is not None]
+        return fingerprint(self.x, self.y, self.subject, *extra)
 
 
-@dataclass(frozen=True)
-class Split:
-    """Three parts that share no subject."""
-
-    train: Windows
-    validation: Windows
-    test: Windows
+Kind = Literal["classification", "regression"]
 
 
 class Task(Protocol):
-    """What a task offers; the table of names is `hwnas.tasks.TASKS`."""
+    """What a task offers; the table of names is `hwnas.tasks.TASKS`.
+
+    A teacher always answers classes (logits (N, K), K = len(`labels`)), of a regression narrow ranges of the value; a student answers
+    `outputs`: the same classes, or of a regression one value that `metrics` knows the unit of.
+
+    Attributes:
+        labels: names of the classes that a teacher tells apart.
+        outputs: names of a student's outputs.
+        channels, teacher_channels: signals that a student and a teacher read.
+        primary: the metric that students are compared by.
+        loss_allowed: how much worse `error` may get by int8 before integers are trained.
+        needed: strata that every part of a split must hold, with another one beside them.
+    """
 
     @property
     def name(self) -> str: ...
     @property
-    def kind(self) -> Literal["classification"]: ...
+    def kind(self) -> Kind: ...
     @property
     def labels(self) -> tuple[str, ...]: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+    @property
+    def channels(self) -> tuple[str, ...]: ...
+    @property
+    def teacher_channels(self) -> tuple[str, ...]: ...
     @property
     def rate_hz(self) -> float: ...
     @property
@@ -80,14 +117,27 @@ class Task(Protocol):
     def description(self) -> str: ...
     @property
     def primary(self) -> str: ...
+    @property
+    def loss_allowed(self) -> float: ...
+    @property
+    def needed(self) -> tuple[int, ...]: ...
 
     def load(
         self, path: Path | None, *, window_s: float | None, seed: int, subjects: int | None = None, windows: int | None = None
     ) -> Windows:
         """Recordings at `path`, or generated windows where it is None; raises DataError."""
 
-    def metrics(self, logits: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> dict[str, float]:
-        """Named metrics of logits (N, K); raises DataError where they do not exist."""
+    def metrics(self, outputs: NDArray[np.floating[Any]], windows: Windows) -> dict[str, float]:
+        """Named metrics of a teacher's logits (N, K) or a student's outputs for `windows`; raises DataError where they do not exist."""
+
+    def error(self, metrics: Mapping[str, float]) -> float:
+        """What a search minimises, from `metrics`: smaller is better."""
+
+    def classes(self, y: Labels) -> NDArray[np.int64]:
+        """The class (N,) among `labels` that a teacher should answer for labels `y`."""
+
+    def strata(self, y: Labels) -> NDArray[np.int64]:
+        """Groups (N,), 0 to some S - 1, that the parts of a split should hold alike."""
 
 
 def fingerprint(*arrays: NDArray[Any]) -> str:
@@ -135,58 +185,3 @@ def check_compatible(windows: Windows, rate_hz: float, window_s: float, channels
         )
     if windows.x.shape[1] != channels:
         raise DataError(f"{windows.name}: {windows.x.shape[1]} channels, the student reads {channels}; give it the signal it was made for")
-
-
-def split_by_subject(windows: Windows, seed: int, classes: int) -> Split:
-    """Split about 60/20/20 by subject; `classes` is the number of classes, the last of them AF.
-
-    Draws 300 random assignments from Generator(seed) and keeps the one that leaves the fewest (part, class) pairs empty,
-    then the one whose parts are nearest to 60/20/20 of all windows and of each class. It looks at labels only, never at signals.
-
-    Raises:
-        DataError: fewer than 3 subjects, one class only, or no assignment with AF and another rhythm in every part.
-    """
-    names, member = np.unique(windows.subject, return_inverse=True)
-    if len(names) < len(PARTS):
-        raise DataError(
-            f"{windows.name}: {len(names)} subject(s); a split into {', '.join(PARTS)} by subject needs at least 3, "
-            "and some 20 for figures that mean something"
-        )
-    counts = np.zeros((len(names), classes), dtype=np.int64)
-    np.add.at(counts, (member, windows.y), 1)
-    present = np.flatnonzero(counts.sum(axis=0))
-    if len(present) < 2:
-        raise DataError(
-            f"{windows.name}: all {len(windows)} windows are of class {present.tolist()}; a classifier needs two classes at least"
-        )
-    part = _best_assignment(counts, np.random.default_rng(seed))
-    for number, title in enumerate(PARTS):
-        held = counts[part == number].sum(axis=0)
-        if held[-1] == 0 or held[:-1].sum() == 0:
-            lacking = "AF" if held[-1] == 0 else "anything but AF"
-            raise DataError(
-                f"{windows.name}: no split of its {len(names)} subjects has AF and another rhythm in every part "
-                f"(the {title} part would lack {lacking}); add recordings of other patients"
-            )
-    return Split(*(windows.take(np.flatnonzero(part[member] == number)) for number in range(len(PARTS))))
-
-
-def _best_assignment(counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Part number of each subject, from counts (S, K) of its windows per class."""
-    subjects = len(counts)
-    held_out = max(1, round(subjects * SHARES[1]))
-    parts = np.repeat([0, 1, 2], [subjects - 2 * held_out, held_out, held_out])
-    present = counts[:, counts.sum(axis=0) > 0]
-    binary = np.stack([counts[:, :-1].sum(axis=1), counts[:, -1]], axis=1)
-    best, best_cost = parts, np.inf
-    for _ in range(ASSIGNMENTS):
-        part = rng.permutation(parts)
-        inside = part[None, :] == np.arange(3)[:, None]
-        per_class = inside @ present
-        missing = np.count_nonzero(per_class == 0) + len(PARTS) * present.shape[1] * np.count_nonzero(inside @ binary == 0)
-        share = np.abs(per_class / present.sum(axis=0) - SHARES[:, None]).mean()
-        size = np.abs(per_class.sum(axis=1) / present.sum() - SHARES).mean()
-        cost = 10.0 * missing + share + size
-        if cost < best_cost:
-            best, best_cost = part, cost
-    return best

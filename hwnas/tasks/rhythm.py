@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from scipy.special import logsumexp
 from hwnas import metrics
 from hwnas.errors import DataError
 from hwnas.tasks import datasets
-from hwnas.tasks.base import Windows
+from hwnas.tasks.base import Labels, Windows
 from hwnas.tasks.datasets.recordings import Recordings, Wanted
 from hwnas.tasks.synthetic import generator
 from hwnas.tasks.synthetic.parameters import RHYTHMS
@@ -28,7 +29,7 @@ def af_score(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(wide[:, -1] - logsumexp(wide[:, :-1], axis=1))
 
 
-def _joined(y: NDArray[np.int64], labels: tuple[str, ...]) -> NDArray[np.int64]:
+def _joined(y: Labels, labels: tuple[str, ...]) -> NDArray[np.int64]:
     """AF (1) against every other label (0)."""
     return np.asarray(y == labels.index("af"), dtype=np.int64)
 
@@ -45,6 +46,19 @@ class Rhythm:
     rate_hz: float = 100.0
     window_s: float = 30.0
     primary: str = "af_auc"
+    loss_allowed: float = 0.002
+    channels: tuple[str, ...] = ("ppg",)
+    teacher_channels: tuple[str, ...] = ("ppg",)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """A student answers the same classes as a teacher."""
+        return self.labels
+
+    @property
+    def needed(self) -> tuple[int, ...]:
+        """AF, without which the primary metric does not exist."""
+        return (len(self.labels) - 1,)
 
     def load(
         self, path: Path | None, *, window_s: float | None, seed: int, subjects: int | None = None, windows: int | None = None
@@ -82,24 +96,34 @@ class Rhythm:
             )
         return found
 
-    def metrics(self, logits: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> dict[str, float]:
+    def metrics(self, outputs: NDArray[np.floating[Any]], windows: Windows) -> dict[str, float]:
         """`af_auc`, `accuracy`, `macro_f1`, `sensitivity_<label>` of logits (N, K).
 
-        Classes that do not occur in `y` have no sensitivity and do not count in `macro_f1`.
+        Classes that do not occur have no sensitivity and do not count in `macro_f1`.
 
         Raises:
             DataError: no AF or nothing but AF, outputs that are not finite, or another number of classes.
         """
-        if logits.ndim != 2 or logits.shape[1] != len(self.labels):
-            raise DataError(f"task {self.name}: outputs of shape {logits.shape}, expected (windows, {len(self.labels)})")
-        predicted = logits.argmax(axis=1)
+        if outputs.ndim != 2 or outputs.shape[1] != len(self.labels):
+            raise DataError(f"task {self.name}: outputs of shape {outputs.shape}, expected (windows, {len(self.labels)})")
+        predicted, y = outputs.argmax(axis=1), self.classes(windows.y)
         recalls = metrics.sensitivities(predicted, y)
         return {
-            "af_auc": metrics.roc_auc(af_score(logits), y == len(self.labels) - 1),
+            "af_auc": metrics.roc_auc(af_score(outputs), y == len(self.labels) - 1),
             "accuracy": metrics.accuracy(predicted, y),
             "macro_f1": metrics.macro_f1(predicted, y),
             **{f"sensitivity_{self.labels[c]}": recall for c, recall in recalls.items()},
         }
+
+    def error(self, metrics: Mapping[str, float]) -> float:
+        """1 - AF AUC."""
+        return 1 - metrics[self.primary]
+
+    def classes(self, y: Labels) -> NDArray[np.int64]:
+        """The labels themselves."""
+        return np.asarray(y, dtype=np.int64)
+
+    strata = classes
 
 
 RHYTHM = Rhythm("rhythm", RHYTHMS, "six rhythms from PPG: sinus, PVC, PAC, VT, SVT, AF", binary=False)

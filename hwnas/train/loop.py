@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from hwnas.distill import LOSSES
 from hwnas.errors import TrainingError
-from hwnas.tasks.base import fingerprint
+from hwnas.tasks.base import Labels, fingerprint
 from hwnas.teachers.augment import augment
 from hwnas.train.recipe import Recipe
 from hwnas.train.state import Average, load_checkpoint, save_checkpoint
@@ -32,10 +32,17 @@ BETAS = (0.9, 0.99)  # a run has hundreds of steps, not the hundreds of thousand
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What a network shall answer: labels `y` (N,) int64, and a teacher's raw logits (N, K) float32 where the loss reads them."""
+    """What a network shall answer.
 
-    y: NDArray[np.int64]
+    Attributes:
+        y: classes (N,) int64, or values (N,) float32 of a regression.
+        teacher: a teacher's raw logits (N, K) float32, where the loss reads them.
+        taps: a teacher's taps by name, (N, C, L) or (N, W) float32, where the loss reads them.
+    """
+
+    y: Labels
     teacher: NDArray[np.float32] | None = None
+    taps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +167,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def _chances(y: NDArray[np.int64], balance: float) -> NDArray[np.float64] | None:
+def _chances(y: Labels, balance: float) -> NDArray[np.float64] | None:
     """Chance of each window to be drawn, or None where all are alike."""
     if balance == 0.0:
         return None

@@ -83,10 +83,10 @@ def test_every_form_ships_at_the_calibrated_temperature() -> None:
     outputs = reference.run(found.q, x)
     logits = reference.dequantize_output(found.q, outputs)
     assert nll(logits, VALIDATION.y) == pytest.approx(found.confidence.nll_after, rel=1e-5)
-    assert calibrate(found.q, outputs, VALIDATION)[0] == pytest.approx(1.0, abs=0.01)
+    assert calibrate(found.q, outputs, VALIDATION.y)[0] == pytest.approx(1.0, abs=0.01)
     exact = predict(found.student, VALIDATION.x)
     assert np.allclose(exact * found.temperature, predict(trained(), VALIDATION.x), atol=1e-5), "and so does the float student"
-    assert TASK.metrics(exact, VALIDATION.y) == found.float_metrics
+    assert TASK.metrics(exact, VALIDATION) == found.float_metrics
     assert np.abs(exact - logits).mean() < 3 * found.q.output.scale
 
 

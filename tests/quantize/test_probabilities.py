@@ -18,7 +18,7 @@ from hwnas.quantize import reference
 from hwnas.quantize.arbitrary import arbitrary
 from hwnas.quantize.probabilities import exponentials, probabilities, with_temperature
 from hwnas.quantize.qgraph import Int8, Quant, QuantGraph
-from hwnas.tasks import TASKS
+from hwnas.tasks import TASKS, Windows
 
 
 def head(scale: float, classes: int = 3) -> QuantGraph:
@@ -119,9 +119,10 @@ def test_a_temperature_changes_no_ranking() -> None:
         np.int64
     )
     task = TASKS["rhythm-af"]
+    windows = Windows(x, y, np.repeat("s", len(y)), 100.0, "synthetic", "made")
 
     def metrics(student: QuantGraph) -> dict[str, float]:
-        return task.metrics((out.astype(np.float64) - student.output.zero_point) * student.output.scale, y)
+        return task.metrics((out.astype(np.float64) - student.output.zero_point) * student.output.scale, windows)
 
     assert 0.5 < metrics(q)["af_auc"] < 1
     assert metrics(with_temperature(q, 3.3)) == pytest.approx(metrics(q), abs=1e-12)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwnas.errors import DataError
-from hwnas.tasks.base import Windows, check_compatible, normalise, split_by_subject
+from hwnas.tasks.base import Windows, check_compatible, normalise
 
 
 def windows(labels: list[list[int]], length: int = 20) -> Windows:
@@ -17,51 +17,6 @@ def windows(labels: list[list[int]], length: int = 20) -> Windows:
     subject = np.repeat([f"p{i:02d}" for i in range(len(labels))], [len(one) for one in labels])
     x = np.random.default_rng(0).normal(size=(len(y), 1, length)).astype(np.float32)
     return Windows(x, y, subject, 100.0, "real", "made")
-
-
-@given(st.integers(0, 1000), st.integers(3, 30))
-def test_split_is_a_partition_by_subject_and_repeatable(seed: int, subjects: int) -> None:
-    rng = np.random.default_rng(seed)
-    data = windows([[0, 2, *rng.integers(0, 3, 6).tolist()] for _ in range(subjects)])
-    split = split_by_subject(data, seed, 3)
-    parts = (split.train, split.validation, split.test)
-    sets = [set(p.subjects) for p in parts]
-    assert set.union(*sets) == set(data.subjects) and sum(len(s) for s in sets) == subjects
-    assert sum(len(p) for p in parts) == len(data)
-    assert all((p.y == 2).any() and (p.y != 2).any() for p in parts)
-    assert len(sets[0]) >= len(sets[1]) == len(sets[2]) == max(1, round(0.2 * subjects))
-    again = split_by_subject(data, seed, 3)
-    assert all(np.array_equal(a.x, b.x) for a, b in zip(parts, (again.train, again.validation, again.test), strict=True))
-
-
-def test_seeds_give_different_splits() -> None:
-    data = windows([[0, 1, 2]] * 20)
-    assert len({split_by_subject(data, seed, 3).test.subjects for seed in range(5)}) == 5
-
-
-def test_a_rare_class_reaches_every_part() -> None:
-    # three of 20 subjects have class 1: a random split of 12/4/4 has it everywhere in 17 % of the draws
-    data = windows([[0, 2, 1] if k in (3, 8, 15) else [0, 2] for k in range(20)])
-    for seed in range(10):
-        split = split_by_subject(data, seed, 3)
-        assert all((p.y == 1).any() for p in (split.train, split.validation, split.test))
-
-
-@pytest.mark.parametrize(
-    ("labels", "said"),
-    [
-        ([[0, 2, 1]], "1 subject"),
-        ([[0, 2], [0, 2]], "2 subject"),
-        ([[2]] * 5, "at least"),
-        ([[0]] * 5, "at least"),
-        ([[0, 1]] * 5, "lack AF"),
-        ([[0, 2], [0, 2], [0], [0]], "lack AF"),
-        ([[0, 2], [0, 2], [2], [2]], "anything but AF"),
-    ],
-)
-def test_unsplittable_data_are_refused_with_the_reason(labels: list[list[int]], said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        split_by_subject(windows(labels), 0, 3)
 
 
 @given(st.integers(0, 99), st.floats(1e-3, 1e6), st.floats(-1e3, 1e3))

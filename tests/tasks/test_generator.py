@@ -53,7 +53,7 @@ def test_default_data_split_with_every_class_near_its_prevalence() -> None:
     found = TASKS["rhythm"].load(None, window_s=None, seed=0)
     assert (len(found), len(found.subjects), found.window_s) == (3000, 60, 30.0)
     assert np.abs(np.bincount(found.y) / 3000 - parameters.PREVALENCE).max() < 0.08
-    split = split_by_subject(found, 0, 6)
+    split = split_by_subject(found, 0, TASKS["rhythm"])
     for part in (split.train, split.validation, split.test):
         assert (np.bincount(part.y, minlength=6) >= 15).all()
 
