@@ -3,8 +3,8 @@
 Everything that must agree about a student (trained module, cost, integer arithmetic, ONNX, TFLite, C) is derived
 from its `Graph`. Shapes are `(channels, length)` of one window; tensors are named by the node that writes them.
 
-Between `Split` and `Join` a tensor holds several modalities: signals of one shape, one after the other in memory. Convolutions, pools
-and sums treat each alike, with the same weights, as a 2-D operator of height 1 treats the rows of a picture.
+Between `Split` and `Join` or `Transpose` a tensor holds several modalities: signals of one shape, one after the other in memory.
+Convolutions, pools and sums treat each alike, with the same weights, as a 2-D operator of height 1 treats the rows of a picture.
 
 Padding of convolutions is SAME as TFLite defines it: `out = ceil(in / stride)`,
 `total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - in, 0)`, `left = total // 2`; pooling windows are not padded (VALID).
@@ -152,7 +152,15 @@ class Join:
     """Modalities become channels, those of the first modality first: M modalities of (C, L) -> (M * C, L)."""
 
 
-Op = Input | Conv1d | DepthwiseConv1d | Add | Concat | AvgPool1d | MaxPool1d | GlobalAvgPool | Dense | Lstm | Split | Join
+@dataclass(frozen=True, slots=True)
+class Transpose:
+    """Channels become time, modalities become channels: M modalities of (C, 1) -> (M, C).
+
+    After a bank of filters and a mean over time, its "time" is frequency.
+    """
+
+
+Op = Input | Conv1d | DepthwiseConv1d | Add | Concat | AvgPool1d | MaxPool1d | GlobalAvgPool | Dense | Lstm | Split | Join | Transpose
 OPS: dict[str, type[Any]] = {
     "input": Input,
     "conv1d": Conv1d,
@@ -166,6 +174,7 @@ OPS: dict[str, type[Any]] = {
     "lstm": Lstm,
     "split": Split,
     "join": Join,
+    "transpose": Transpose,
 }
 OP_NAMES = {cls: name for name, cls in OPS.items()}
 GATES = 4  # of an LSTM unit
@@ -314,7 +323,7 @@ class GraphBuilder:
         else:
             source = self._nodes[inputs[0]].shape
             modalities = source.modalities
-            if modalities > 1 and not isinstance(op, (Join, *EACH_MODALITY)):
+            if modalities > 1 and not isinstance(op, (Join, Transpose, *EACH_MODALITY)):
                 raise GraphError(f"{where}: reads {modalities} modalities; join them first")
             if isinstance(op, Conv1d):
                 shape = Shape(op.out_channels, same_length(source.length, _positive(op, where)), modalities)
@@ -339,6 +348,10 @@ class GraphBuilder:
                 if modalities == 1:
                     raise GraphError(f"{where}: joins 1 modality; split the channels first")
                 shape = Shape(source.channels * modalities, source.length)
+            elif isinstance(op, Transpose):
+                if source.length != 1:
+                    raise GraphError(f"{where}: reads length {source.length}; take the mean over time first")
+                shape = Shape(modalities, source.channels)
             else:
                 if source.length != 1:
                     raise GraphError(f"{where}: reads length {source.length}; pool over time first")

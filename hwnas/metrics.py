@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from sklearn.metrics import f1_score, recall_score, roc_auc_score
+from sklearn.metrics import cohen_kappa_score, f1_score, recall_score, roc_auc_score
 
 from hwnas.errors import DataError
 
@@ -44,6 +44,25 @@ def macro_f1(predicted: Ints, y: Ints) -> float:
     """Unweighted mean of F1 over the classes that occur in `y` (one without true windows has no recall to speak of)."""
     _check(predicted, y)
     return float(f1_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0))
+
+
+def f1s(predicted: Ints, y: Ints) -> dict[int, float]:
+    """F1 per class that occurs in `y`."""
+    _check(predicted, y)
+    present = np.unique(y)
+    return {int(c): float(f) for c, f in zip(present, f1_score(y, predicted, labels=present, average=None, zero_division=0), strict=True)}
+
+
+def kappa(predicted: Ints, y: Ints) -> float:
+    """Cohen's kappa: agreement beyond what the two distributions of classes give by chance.
+
+    Raises:
+        DataError: no windows, or all of them of one class: chance agrees as well, kappa says nothing.
+    """
+    _check(predicted, y)
+    if len(np.unique(y)) < 2:
+        raise DataError(f"all {len(y)} windows are of class {int(y[0])}: Cohen's kappa needs two classes at least; use more recordings")
+    return float(cohen_kappa_score(y, predicted))
 
 
 def sensitivities(predicted: Ints, y: Ints) -> dict[int, float]:

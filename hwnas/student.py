@@ -6,7 +6,8 @@ memory: on one CPU thread a training step of a depthwise-separable network takes
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -31,10 +32,12 @@ from hwnas.graph import (
     Node,
     Op,
     Split,
+    Transpose,
     same_padding,
 )
 
 Float32 = NDArray[np.float32]
+BANK_PERIODS = 4.0, 28.0  # 30 to 210 BPM in a window of 8 s
 
 
 class FoldedNode(NamedTuple):
@@ -83,6 +86,23 @@ class ConvUnit(nn.Module):
         return F.relu_(y) if self.relu else y
 
 
+class NodeTaps(dict[str, Tensor]):
+    """Every node's output by node index; `["embedding"]` (B, W) is, once more, what the last layer with weights reads, its mean over time."""
+
+    def __init__(self, graph: Graph, tensors: Sequence[Tensor]) -> None:
+        """From every node's tensor (B, C, M, L), the input's first."""
+        nodes = zip(graph.nodes, tensors, strict=True)
+        taps = {str(i): t if node.shape.modalities > 1 else t.squeeze(2) for i, (node, t) in enumerate(nodes) if i}
+        super().__init__(taps)
+        heads = [node for node in graph.nodes if isinstance(node.op, Dense | Conv1d)]
+        self._embedding = tensors[heads[-1].inputs[0]].mean(dim=3).flatten(1) if heads else None
+
+    def __missing__(self, name: str) -> Tensor:
+        if name == "embedding" and self._embedding is not None:
+            return self._embedding
+        raise KeyError(name)
+
+
 class Student(nn.Module):
     """The trainable form of `graph`; `self.nodes["3"]` holds the parameters of node 3.
 
@@ -107,8 +127,8 @@ class Student(nn.Module):
         initialise(self, generator if generator is not None else torch.Generator().manual_seed(0))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, K) of windows (B, C, T), and every node's output by node index, (B, C, L) or (B, C, M, L) of M > 1 modalities.
+    def forward(self, x: Tensor) -> tuple[Tensor, NodeTaps]:
+        """Outputs (B, K) of windows (B, C, T), and every node's output by node index, (B, C, L) or (B, C, M, L) of M > 1 modalities.
 
         Raises:
             GraphError: windows of another shape than the graph's input.
@@ -121,8 +141,7 @@ class Student(nn.Module):
                 tensors.append(_trained(node.op, self.nodes[str(index)], sources[0]))
             else:
                 tensors.append(_plain(node.op, *sources))
-        taps = {str(i): t if self.graph.nodes[i].shape.modalities > 1 else t.squeeze(2) for i, t in enumerate(tensors) if i}
-        return tensors[-1].flatten(1), taps
+        return tensors[-1].flatten(1), NodeTaps(self.graph, tensors)
 
 
 def _trained(op: Op, module: nn.Module, x: Tensor) -> Tensor:
@@ -150,6 +169,8 @@ def _plain(op: Op, x: Tensor, *others: Tensor) -> Tensor:
         return x.transpose(1, 2)
     if isinstance(op, Join):
         return x.transpose(1, 2).flatten(1, 2).unsqueeze(2)
+    if isinstance(op, Transpose):
+        return x.permute(0, 2, 3, 1)
     raise GraphError(f"{op} has no trainable form")
 
 
@@ -157,10 +178,13 @@ def initialise(student: Student, generator: torch.Generator) -> None:
     """Draw every weight anew: He normal (fan out) for convolutions, N(0, 0.01) for dense layers; batch norms to identity.
 
     LSTMs, a gate at a time: Glorot uniform input weights (Glorot & Bengio 2010), orthogonal recurrent ones (Saxe et al. 2014), biases zero
-    but 1 for the forget gate (Jozefowicz et al. 2015).
+    but 1 for the forget gate (Jozefowicz et al. 2015). Banks of filters: `_initialise_bank`.
     """
+    banks = dict(_banks(student))
     for module in student.modules():
-        if isinstance(module, nn.Conv2d):
+        if module in banks:
+            _initialise_bank(cast(nn.Conv2d, module), banks[module], student.graph.input_shape.length, generator)
+        elif isinstance(module, nn.Conv2d):
             fan_out = module.out_channels // module.groups * module.kernel_size[1]
             _draw(module.weight, (2.0 / fan_out) ** 0.5, generator)
         elif isinstance(module, nn.Linear):
@@ -170,6 +194,35 @@ def initialise(student: Student, generator: torch.Generator) -> None:
             _initialise_lstm(module, generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
+
+
+def _banks(student: Student) -> Iterator[tuple[nn.Module, int]]:
+    """Convolutions whose channels become a frequency axis (`Transpose`), each with how many samples of the window one of its own is."""
+    graph = student.graph
+    for node in graph:
+        if isinstance(node.op, Transpose):
+            index = node.inputs[0]
+            while not isinstance(graph.nodes[index].op, Conv1d) and graph.nodes[index].inputs:
+                index = graph.nodes[index].inputs[0]
+            unit = student.nodes[str(index)] if str(index) in student.nodes else None  # noqa: SIM401
+            if isinstance(unit, ConvUnit) and graph.in_shape(graph.nodes[index]).channels == 1:
+                yield unit.conv, graph.input_shape.length // graph.in_shape(graph.nodes[index]).length
+
+
+def _initialise_bank(module: nn.Conv2d, pool: int, window: int, generator: torch.Generator) -> None:
+    """Filters in order of frequency, without which convolutions along it would mean nothing: sines under a Hann window, random phases.
+
+    They span `BANK_PERIODS` periods of the window of `window` samples, a sample in `pool` of which they read.
+    """
+    bands, taps = module.out_channels, module.kernel_size[1]
+    edges = torch.linspace(*BANK_PERIODS, bands + 1, dtype=torch.float64)
+    cycles = (edges[:-1] + edges[1:]) / 2 * pool / window
+    phase = 2 * torch.pi * torch.rand(bands, generator=generator, dtype=torch.float64)
+    turns = cycles[:, None] * (torch.arange(taps, dtype=torch.float64) - taps / 2)
+    shape = torch.hann_window(taps + 2, periodic=False, dtype=torch.float64)[1:-1]
+    filters = shape * torch.cos(2 * torch.pi * turns + phase[:, None])
+    with torch.no_grad():
+        module.weight.copy_((filters / filters.norm(dim=1, keepdim=True))[:, None, None])
 
 
 def _initialise_lstm(module: nn.LSTM, generator: torch.Generator) -> None:

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from functools import cache
 
-from hwnas.graph import Add, AvgPool1d, Concat, Conv1d, DepthwiseConv1d, GlobalAvgPool, Join, Lstm, MaxPool1d, Split
+from hwnas.graph import Add, AvgPool1d, Concat, Conv1d, DepthwiseConv1d, GlobalAvgPool, Join, Lstm, MaxPool1d, Split, Transpose
 from hwnas.quantize.qgraph import QuantGraph, QuantLstm
 
 
@@ -26,6 +26,8 @@ def node_output(q: QuantGraph, index: int, *inputs: list[list[int]]) -> list[lis
         return [[row[channel]] for channel in range(len(x[0])) for row in x]
     if isinstance(node.op, Join):
         return [[value for m in range(modalities) for value in x[m * length + t]] for t in range(length)]
+    if isinstance(node.op, Transpose):
+        return [[x[m][channel] for m in range(modalities)] for channel in range(len(x[0]))]
     spans = [slice(m * length, (m + 1) * length) for m in range(modalities)]
     return [row for span in spans for row in _modality_output(q, index, *(source[span] for source in inputs))]
 

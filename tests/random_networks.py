@@ -20,6 +20,7 @@ from hwnas.graph import (
     MaxPool1d,
     Op,
     Split,
+    Transpose,
 )
 
 
@@ -73,7 +74,12 @@ def random_modalities(rng: np.random.Generator, *, longest: int = 400) -> Graph:
             x = builder.add(pool(min(length, int(rng.integers(1, 5))), int(rng.integers(1, 4))), x)
         else:
             x = builder.add(Add(), x, x)
-    x = builder.add(Join(), x)
+    if rng.random() < 0.3:
+        length = builder.shape(x).length
+        x = builder.add(AvgPool1d(length, 1), x) if length > 1 else x
+        x = builder.add(Transpose(), x)
+    else:
+        x = builder.add(Join(), x)
     if rng.random() < 0.7:
         x = builder.add(Conv1d(int(rng.integers(1, 20)), int(rng.choice([1, 3]))), x)
     if rng.random() < 0.2 and builder.shape(x).length <= 60:

@@ -38,6 +38,7 @@ FLOORS = (
     "search",
     "report",
     "pipeline",
+    "study",
     "cli",
     "__main__",
 )

@@ -19,6 +19,7 @@ from hwnas.graph import (
     AvgPool1d,
     Concat,
     Conv1d,
+    Dense,
     DepthwiseConv1d,
     GlobalAvgPool,
     Graph,
@@ -115,6 +116,9 @@ def check_against_plain_arithmetic(student: Student, x: NDArray[np.float32], tol
         stacked = np.stack(expected[index], axis=2) if modalities > 1 else expected[index][0]
         assert np.allclose(found, stacked, rtol=0, atol=tolerance * (np.abs(stacked).max() + 1e-3)), f"node {index} {node}"
     assert torch.equal(logits, taps[str(len(graph.nodes) - 1)][:, :, 0])
+    heads = [node for node in graph.nodes if isinstance(node.op, Dense)]
+    if heads:
+        assert torch.equal(taps["embedding"], taps[str(heads[-1].inputs[0])].flatten(1))
 
 
 @given(st.integers(0, 2**16))
@@ -178,6 +182,23 @@ def test_modalities_share_their_weights() -> None:
         parts = [alone(x[:, c : c + 1])[0].reshape(4, 5, -1) for c in range(3)]
     assert torch.allclose(joined, torch.cat(parts, dim=1), atol=1e-6)
     assert not torch.allclose(parts[0], parts[1], atol=0.1)
+
+
+def test_the_embedding_is_what_the_last_dense_layer_reads() -> None:
+    builder = GraphBuilder()
+    x = builder.add(Conv1d(3, 5), builder.add(Split(), builder.add(Input(2, 20))))
+    x = builder.add(Dense(7), builder.add(GlobalAvgPool(), builder.add(Join(), x)))
+    builder.add(Dense(4), x)
+    student = warmed_student(builder.build(), 0)
+    outputs, taps = student(torch.from_numpy(random_windows(student.graph, 5, 0)))
+    head = student.nodes["6"]
+    assert taps["embedding"].shape == (5, 7) and torch.equal(head(taps["embedding"]), outputs)
+    outputs.sum().backward()
+    assert taps["embedding"].requires_grad and list(taps) == ["1", "2", "3", "4", "5", "6"]
+    builder = GraphBuilder()
+    builder.add(GlobalAvgPool(), builder.add(Input(2, 20)))
+    with pytest.raises(KeyError, match="embedding"):
+        Student(builder.build())(torch.zeros(3, 2, 20))[1]["embedding"]
 
 
 def test_batch_norms_see_all_modalities_as_one() -> None:

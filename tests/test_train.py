@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hwnas.distill import LossSettings
+from hwnas.distill import LossSettings, read
 from hwnas.errors import ConfigError, TrainingError
 from hwnas.teachers.cache import predict
 from hwnas.train import FULL, QAT, RECIPES, SHORT, TEACHER, Recipe, Targets, fit, seeded
-from hwnas.train.loop import _order
+from hwnas.train.loop import _chances, _order
 
 RECIPE = Recipe(name="test", epochs=4, batch_size=16, learning_rate=0.02, augment=0.5, average=0.9, balance=0.5)
 
@@ -25,20 +25,20 @@ RECIPE = Recipe(name="test", epochs=4, batch_size=16, learning_rate=0.02, augmen
 class Net(nn.Module):
     """A small network with batch norm and dropout: everything that can make a repeat differ."""
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: int = 2) -> None:
         super().__init__()
         first, second = nn.Conv1d(1, 8, 9, 4), nn.Conv1d(8, 8, 5, 2)
         self.body = nn.Sequential(first, nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), second, nn.ReLU())
-        self.head = nn.Linear(8, 2)
+        self.head = nn.Linear(8, outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         h = self.body(x).mean(2)
-        return self.head(h), {"h": h}
+        return self.head(h), {"embedding": h}
 
 
-def net() -> Net:
+def net(outputs: int = 2) -> Net:
     with seeded(0):
-        return Net()
+        return Net(outputs)
 
 
 def data(count: int = 90) -> tuple[np.ndarray, np.ndarray]:
@@ -81,11 +81,41 @@ def test_same_seed_same_weights_whatever_the_global_generators_hold() -> None:
     assert same(modules[0], modules[1]) and not same(modules[0], modules[2])
 
 
-@pytest.mark.parametrize("stop", [1, 3, 4])
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path, stop: int) -> None:
-    x, y = data()
-    whole, path = net(), tmp_path / "state.safetensors"
-    expected = fit(whole, x, Targets(y), RECIPE, seed=1)
+def rates(count: int = 90) -> tuple[np.ndarray, np.ndarray]:
+    """Sines of 50 to 170 BPM in windows of 8 s, and those."""
+    rng = np.random.default_rng(0)
+    y = rng.uniform(50, 170, count).astype(np.float32)
+    turns = y[:, None] / 60 * np.linspace(0, 8, 120) + rng.random((count, 1))
+    return np.sin(2 * np.pi * turns).astype(np.float32)[:, None], y
+
+
+def taught(y: np.ndarray, classes: int) -> Targets:
+    """Made-up answers of a teacher."""
+    rng = np.random.default_rng(2)
+    logits, embedding = rng.normal(size=(len(y), classes)), rng.normal(size=(len(y), 3))
+    return Targets(y, logits.astype(np.float32), {"embedding": embedding.astype(np.float32), "unused": np.zeros((len(y), 1), np.float32)})
+
+
+LEARNT = {
+    "labels": (data, 2, RECIPE),
+    "adapters": (data, 2, dataclasses.replace(RECIPE, augment=0.0, loss=read("dkd+hint+relation"))),
+    "class head": (rates, 1, dataclasses.replace(RECIPE, augment=0.0, loss=read("soft+hint"))),
+    "last weights": (rates, 1, dataclasses.replace(RECIPE, average=0.0)),
+}
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize(
+    ("name", "stop"), [("labels", 1), ("labels", 3), ("labels", 4), ("adapters", 2), ("class head", 3), ("last weights", 2)]
+)
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path, name: str, stop: int, watched: bool) -> None:
+    make, outputs, recipe = LEARNT[name]
+    x, y = make()
+    targets = taught(y, 2 if outputs == 2 else 180)
+    # a figure of the weights that falls, then rises: an epoch in the middle is the best
+    watch = (lambda module: abs(float(module.head.weight.detach().std()) - 0.25)) if watched else None
+    whole, path = net(outputs), tmp_path / "state.safetensors"
+    expected = fit(whole, x, targets, recipe, seed=1, watch=watch)
 
     class Stop(Exception):
         pass
@@ -95,10 +125,112 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path, st
             raise Stop
 
     with pytest.raises(Stop):
-        fit(net(), x, Targets(y), RECIPE, seed=1, checkpoint=path, on_epoch=interrupt)
-    resumed, calls = net(), []
-    result = fit(resumed, x, Targets(y), RECIPE, seed=1, checkpoint=path, on_epoch=lambda *a: calls.append(a[0]))
+        fit(net(outputs), x, targets, recipe, seed=1, checkpoint=path, on_epoch=interrupt, watch=watch)
+    resumed, calls = net(outputs), []
+    result = fit(resumed, x, targets, recipe, seed=1, checkpoint=path, on_epoch=lambda *a: calls.append(a[0]), watch=watch)
     assert same(resumed, whole) and result == expected and calls == list(range(stop + 1, 5))
+
+
+def test_the_weights_that_the_watched_figure_is_smallest_for_are_kept() -> None:
+    x, y = data()
+    figures, weighed = [3.0, 1.0, 2.0, 1.0], []
+
+    def watch(module: nn.Module) -> float:
+        assert not module.training and not torch.is_grad_enabled()
+        weighed.append(weights(module))
+        return figures[len(weighed) - 1]
+
+    module, unwatched = net(), net()
+    result = fit(module, x, Targets(y), RECIPE, seed=0, watch=watch)
+    assert result.watched == tuple(figures) and result.kept == 2 and len(result.losses) == 4
+    assert all(torch.equal(value, weighed[1][key]) for key, value in module.state_dict().items())
+    plain = fit(unwatched, x, Targets(y), RECIPE, seed=0)
+    assert plain.losses == result.losses and plain.kept == 4, "watching changes nothing in the training"
+    assert all(torch.equal(value, weighed[3][key]) for key, value in unwatched.state_dict().items()), "what is watched would be kept"
+
+
+def test_patience_ends_a_training_that_gets_no_better(tmp_path: Path) -> None:
+    x, y = data()
+    figures = [3.0, 1.0, 2.0, 1.5, 0.0]
+    for patience, epochs in ((1, 3), (2, 4), (3, 5)):
+        seen: list[int] = []
+
+        def watch(module: nn.Module, seen: list[int] = seen) -> float:
+            seen.append(0)
+            return figures[len(seen) - 1]
+
+        recipe = dataclasses.replace(RECIPE, epochs=5, patience=patience)
+        result = fit(net(), x, Targets(y), recipe, seed=0, watch=watch, checkpoint=tmp_path / str(patience))
+        assert len(result.losses) == epochs and result.steps == epochs * 5 and result.kept == (5 if epochs == 5 else 2)
+        again = fit(net(), x, Targets(y), recipe, seed=0, watch=watch, checkpoint=tmp_path / str(patience))
+        assert again == result and len(seen) == epochs, "a finished training is not continued"
+    with pytest.raises(TrainingError, match="patience 3 with nothing to watch"):
+        fit(net(), x, Targets(y), recipe, seed=0)
+    with pytest.raises(TrainingError, match="watched figure is NaN in epoch 1"):
+        fit(net(), x, Targets(y), RECIPE, seed=0, watch=lambda module: float("nan"))
+
+
+def test_a_label_is_stretched_with_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network answers the rate that it is told; no error is left where the label was told the same rate."""
+
+    def twice(x: np.ndarray, generator: np.random.Generator, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        rate = np.linspace(0.5, 2.0, len(x)).astype(np.float32)
+        return x * rate[:, None, None], rate
+
+    class Told(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            return (100 * x[:, :, 0] - 120) / 90 + 0 * self.w, {}
+
+    monkeypatch.setattr("hwnas.train.loop.augment", twice)
+    y = np.random.default_rng(0).uniform(40, 100, 32).astype(np.float32)
+    recipe = Recipe(name="t", epochs=1, batch_size=16, augment=1.0)
+    result = fit(Told(), (y / 100)[:, None, None], Targets(y), recipe, seed=0)
+    assert result.losses[0] < 1e-6
+    classes = (y > 70).astype(np.int64)
+    fit(net(), data(32)[0], Targets(classes), recipe, seed=0)
+
+
+def test_rates_are_balanced_in_bands_of_ten() -> None:
+    y = np.array([*np.linspace(60, 69.9, 30), *np.linspace(70, 79.9, 10), 151.0, 159.0, -3.0], np.float32)
+    chances = _chances(y, 1.0)
+    assert chances is not None and chances.sum() == pytest.approx(1)
+    assert [part.sum() for part in np.split(chances, [30, 40, 42])] == pytest.approx([0.25] * 4)
+    half = _chances(y, 0.5)
+    assert half is not None and half[0] / half[-1] == pytest.approx(30**-0.5)
+
+
+def test_a_large_gradient_of_what_is_thrown_away_does_not_shorten_the_networks_step() -> None:
+    class Closed(Net):
+        def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            outputs, taps = super().forward(x)
+            return outputs, {name: tap.detach() for name, tap in taps.items()}
+
+    x, y = data()
+    modules = []
+    for text in ("hard", "hint:weight=1000000"):
+        with seeded(0):
+            modules.append(Closed())
+        recipe = dataclasses.replace(RECIPE, augment=0.0, clip_norm=0.1, loss=read(text))
+        fit(modules[-1], x, taught(y, 2), recipe, seed=0)
+    assert same(*modules)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_and_gives_the_module_back() -> None:
+    x, y = rates()
+    recipe = dataclasses.replace(RECIPE, epochs=20, augment=0.0, average=0.5, loss=read("soft+hint+relation"))
+    modules = []
+    for _ in range(2):
+        modules.append(net(1))
+        state = torch.random.get_rng_state(), torch.cuda.get_rng_state()
+        result = fit(modules[-1], x, taught(y, 180), recipe, seed=0, device="cuda", watch=lambda module: 0.0)
+        assert all(torch.equal(a, b) for a, b in zip(state, (torch.random.get_rng_state(), torch.cuda.get_rng_state()), strict=True))
+        assert result.losses[-1] < result.losses[0] and {p.device.type for p in modules[-1].parameters()} == {"cpu"}
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(modules[0].parameters(), modules[1].parameters(), strict=True))
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
@@ -106,9 +238,18 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     fit(net(), x, Targets(y), RECIPE, seed=1, checkpoint=path)
     other = dataclasses.replace(RECIPE, learning_rate=0.03)
-    for arguments, seed in (((x, Targets(y), RECIPE), 2), ((x, Targets(y), other), 1), ((x, Targets(1 - y), RECIPE), 1)):
+    taps = Targets(y, taps={"embedding": np.zeros((len(y), 2), np.float32)})
+    loss = dataclasses.replace(RECIPE, augment=0.0, loss=read("hint"))
+    wrong = (((x, Targets(y), RECIPE), 2), ((x, Targets(y), other), 1), ((x, Targets(1 - y), RECIPE), 1), ((x, taps, loss), 1))
+    for arguments, seed in wrong:
         with pytest.raises(TrainingError, match="another recipe, seed or data"):
             fit(net(), *arguments, seed=seed, checkpoint=path)
+    with pytest.raises(TrainingError, match="another recipe, seed or data"):
+        fit(net(), x, Targets(y), RECIPE, seed=1, checkpoint=path, watch=lambda module: 0.0)
+    fit(net(), x, taps, loss, seed=1, checkpoint=tmp_path / "hint")
+    moved = Targets(y, taps={"embedding": np.ones((len(y), 2), np.float32)})
+    with pytest.raises(TrainingError, match="another recipe, seed or data"):
+        fit(net(), x, moved, loss, seed=1, checkpoint=tmp_path / "hint")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(TrainingError, match="not a checkpoint"):
         fit(net(), x, Targets(y), RECIPE, seed=1, checkpoint=path)
@@ -136,6 +277,10 @@ def test_nothing_to_train_on_and_lengths_that_differ_are_errors() -> None:
         fit(net(), x, Targets(y, np.zeros((3, 2), np.float32)), soft, seed=0)
     with pytest.raises(TrainingError, match="cache them"):
         fit(net(), x, Targets(y), soft, seed=0)
+    with pytest.raises(TrainingError, match="7 of the tap embedding"):
+        fit(net(), x, Targets(y, taps={"embedding": np.zeros((7, 2), np.float32)}), RECIPE, seed=0)
+    with pytest.raises(TrainingError, match="labels hold NaN"):
+        fit(net(1), x, Targets(np.where(y, np.nan, 60.0).astype(np.float32)), RECIPE, seed=0)
     with pytest.raises(TrainingError, match="no parameter"):
         fit(nn.Identity(), x, Targets(y), RECIPE, seed=0)
 
@@ -204,7 +349,7 @@ def test_learning_rate_rises_to_its_maximum_and_falls_to_nearly_nothing(recipe: 
     assert np.all(np.diff(rates[: peak + 1]) > 0) and np.all(np.diff(rates[peak + 1 :]) < 0)
 
 
-@pytest.mark.parametrize("field", ["epochs", "batch_size", "learning_rate", "clip_norm", "windows_per_epoch"])
+@pytest.mark.parametrize("field", ["epochs", "batch_size", "learning_rate", "clip_norm", "windows_per_epoch", "patience"])
 def test_numbers_out_of_range_are_refused_by_name(field: str) -> None:
     with pytest.raises(ConfigError, match=field):
         dataclasses.replace(SHORT, **{field: 0})

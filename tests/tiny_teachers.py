@@ -9,9 +9,12 @@ import pytest
 from torch import nn
 
 from hwnas.teachers import TEACHERS
-from hwnas.teachers.resnet1d import RESNET18_SLIM, RESNET34, RESNET50, Layout, ResNet1d
+from hwnas.teachers.pulse import PULSE, Pulse
+from hwnas.teachers.resnet1d import RESNET18_8, RESNET18_16, RESNET18_SLIM, RESNET34, RESNET50, Layout, ResNet1d
+from hwnas.teachers.spectrum import SpectrumNet
 from hwnas.teachers.transformer import PPG_TRANSFORMER, Transformer1d
 
+TOWER = replace(PULSE, widths=(4, 5, 6), convolutions=1, kernel=3, heads=2, embedding=6)
 ENCODER = replace(PPG_TRANSFORMER, width=8, blocks=2, heads=2, hidden=12)
 
 
@@ -21,7 +24,11 @@ def _residual(layout: Layout) -> Callable[[int, int], nn.Module]:
 
 
 TINY: dict[str, Callable[[int, int], nn.Module]] = {
+    "resnet18_1d_8": _residual(RESNET18_8),
+    "resnet18_1d_16": _residual(RESNET18_16),
     "resnet18_1d": _residual(RESNET18_SLIM),
+    "pulse": lambda channels, classes: Pulse(TOWER, classes),
+    "spectrum": lambda channels, classes: SpectrumNet(channels, classes, width=4, blocks=2, kernel=3),
     "resnet34_1d": _residual(RESNET34),
     "resnet50_1d": _residual(RESNET50),
     "ppg_transformer": lambda channels, classes: Transformer1d(ENCODER, channels, classes),

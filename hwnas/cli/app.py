@@ -16,7 +16,8 @@ from rich.table import Table
 from typer._click.exceptions import ClickException  # typer carries its own click; its version is pinned
 
 from hwnas import __version__, space
-from hwnas.cli.display import TerminalProgress, plain_table
+from hwnas.cli import studies, sweeps, teachers
+from hwnas.cli.display import TerminalProgress
 from hwnas.errors import HwnasError, UsageError
 from hwnas.hardware import profile as profiles
 from hwnas.pipeline.progress import Progress, Silent
@@ -37,6 +38,9 @@ app = typer.Typer(
 )
 data_commands = typer.Typer(no_args_is_help=True, help="Look at folders of recordings.")
 app.add_typer(data_commands, name="data")
+studies.register(app)
+app.add_typer(teachers.commands, name="teacher")
+sweeps.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and what --json asks for.")]
@@ -108,13 +112,20 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def search(
     profile: Annotated[str | None, typer.Option(help="Hardware profile; see `hwnas profiles`.")] = None,
-    task: Annotated[str | None, typer.Option(help="What to learn; see `hwnas tasks`.")] = None,
+    task: Annotated[str | None, typer.Option(help="What to learn: rhythm (default), heart_rate, sleep ...; see `hwnas tasks`.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of recordings; without it, the signal generator.")] = None,
     spaces: Annotated[
         list[str] | None, typer.Option("--space", help="Search space, a name or a YAML file; give several to search them as one.")
     ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="resnet18_1d (default), ppg_transformer, resnet34_1d, resnet50_1d, or several as one: ensemble:A+B.")
+    ] = None,
+    distillation: Annotated[
+        str | None, typer.Option(help="Loss that students learn by: soft (default), none, dkd, pulse, relational, soft+hint:weight=2 ...")
+    ] = None,
+    cross_fit: Annotated[
+        int | None,
+        typer.Option(min=0, help="Groups of training subjects whose targets come from a teacher that did not see them; default 0: none."),
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates to score, rejected ones not counted; default 24.")] = None,
     students: Annotated[int | None, typer.Option(min=1, help="Students to distil fully, at most; default 8.")] = None,
@@ -159,6 +170,8 @@ def search(
         "data": str(data) if data else None,
         "spaces": spaces or None,
         "teacher": teacher,
+        "distillation": distillation,
+        "cross_fit": cross_fit,
         "trials": trials,
         "students": students,
         "generation": generation,
@@ -328,21 +341,19 @@ def list_spaces(
 @app.command("tasks")
 def list_tasks(as_json: Json = False, debug: Debug = False) -> None:
     """List the tasks."""
+    from hwnas.cli.tasks import task_list, task_values
     from hwnas.tasks import TASKS
 
     if as_json:
-        _emit({name: {"labels": list(t.labels), "rate_hz": t.rate_hz, "window_s": t.window_s} for name, t in TASKS.items()})
-        return
-    table = plain_table("task", "labels", "rate", "window (generator)", "description")
-    for name, t in TASKS.items():
-        table.add_row(name, ", ".join(t.labels), f"{t.rate_hz:g} Hz", f"{t.window_s:g} s", t.description)
-    Console().print(table)
+        _emit(task_values(TASKS))
+    else:
+        Console().print(*task_list(TASKS), sep="\n\n")
 
 
 @data_commands.command("check")
 def check_data(
     folder: Annotated[Path, typer.Argument(help="Folder of recordings.")],
-    task: Annotated[str | None, typer.Option(help="rhythm or rhythm-af; default: what the labels allow.")] = None,
+    task: Annotated[str | None, typer.Option(help="See `hwnas tasks`; default: what the recordings allow.")] = None,
     window_s: Annotated[float | None, typer.Option(help="Window length in seconds; default: what suits the recordings.")] = None,
     as_json: Json = False,
     debug: Debug = False,

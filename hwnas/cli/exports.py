@@ -18,6 +18,8 @@ PHRASES = {
     "largest_step": "outputs within {}",
     "share_same_class": "same label in {:.1%}",
     "share_other_label": "another label in {:.1%}",
+    "mean_difference": "mean difference {:.2f} {unit}",
+    "largest_difference": "largest difference {:.2f} {unit}",
     "largest_probability_difference": "probabilities within {:.3f}",
 }
 
@@ -28,8 +30,10 @@ def export_tables(result: Mapping[str, Any]) -> list[Table]:
     verified = plain_table("format", "verified", "against the int8 reference")
     for name, found in result["exports"].items():
         written.add_row(name, _written(found["files"]), f"{found['bytes']:,}")
-        figures = [phrase.format(found["comparison"][key]) for key, phrase in PHRASES.items() if key in found["comparison"]]
-        verified.add_row(name, found["provenance"], ", ".join(figures))
+        figures = found["comparison"]
+        known = [(phrase, figures[key]) for key, phrase in PHRASES.items() if figures.get(key) is not None]
+        said = [phrase.format(value, unit=figures.get("unit", "")) for phrase, value in known]
+        verified.add_row(name, found["provenance"], ", ".join(said))
     return [written, verified]
 
 

@@ -1,5 +1,6 @@
-"""Knowledge distillation: losses as pure functions and the table of their names."""
+"""Knowledge distillation: losses as pure functions, combinations of them as text and settings, and the objective of a training."""
 
-from hwnas.distill.losses import LOSSES, Loss, LossSettings
+from hwnas.distill.objective import Batch, Objective, Targets, objective
+from hwnas.distill.settings import DISTILLATIONS, LOSSES, Loss, LossSettings, read, write
 
-__all__ = ["LOSSES", "Loss", "LossSettings"]
+__all__ = ["DISTILLATIONS", "LOSSES", "Batch", "Loss", "LossSettings", "Objective", "Targets", "objective", "read", "write"]

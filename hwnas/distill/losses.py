@@ -1,21 +1,21 @@
-"""Distillation losses as pure functions, and the table of their names. Torch; touches no files.
+"""Distillation losses as pure functions. Torch; touches no files.
 
-Logits of student and teacher are (B, K), `target` is int64 (B,), the result is a scalar. A temperature divides logits, never
-probabilities. No gradient flows into the teacher: its logits are cached numbers.
+Logits of student and teacher are (B, K), `target` is int64 (B,), embeddings are (B, W); the result is a scalar, a mean over windows. A
+temperature divides logits, never probabilities. No gradient flows into the teacher: what it says are numbers. `hwnas.distill.objective`
+says which of these functions a combination puts together for a task.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hwnas.errors import ConfigError, lookup
+from hwnas.distill.bpm import soft_targets
+from hwnas.errors import ConfigError
 
 MAX_TEMPERATURE = 10.0
+SAME = 1e-4  # windows nearer than this share of the mean distance count as one: the direction between them is rounding noise
 
 
 def hard(student: Tensor, target: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -27,36 +27,51 @@ def hard(student: Tensor, target: Tensor, *, label_smoothing: float = 0.0) -> Te
     return F.cross_entropy(student, target, label_smoothing=label_smoothing)
 
 
-def soft(student: Tensor, teacher: Tensor, target: Tensor, *, temperature: float, soft_weight: float) -> Tensor:
+def hard_bpm(student: Tensor, bpm: Tensor, *, sigma_bpm: float, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of logits (B, K) with Gaussian class probabilities around heart rates `bpm` (B,)."""
+    return F.cross_entropy(student, soft_targets(bpm, sigma_bpm, student.shape[1]), label_smoothing=label_smoothing)
+
+
+def absolute(value: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of values (B,); `target` is a number, not to be learnt."""
+    return F.l1_loss(value, target.detach())
+
+
+def divergence(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """KL(softmax(t / T) || softmax(s / T)), the mean over windows; without the factor T^2."""
+    log_s = F.log_softmax(student / temperature, dim=1)
+    log_t = F.log_softmax(teacher.detach() / temperature, dim=1)
+    return F.kl_div(log_s, log_t, reduction="batchmean", log_target=True)
+
+
+def soft(student: Tensor, teacher: Tensor, label: Tensor, *, temperature: float, soft_weight: float) -> Tensor:
     """Response distillation (Hinton, Vinyals, Dean 2015, section 2).
 
-    w T^2 KL(softmax(t / T) || softmax(s / T)) + (1 - w) CE(s, y), with w = `soft_weight` on the *soft* term (0.7 to 0.9 in the
-    literature on PPG, T 3 to 5). T^2 keeps the size of the soft gradient, which shrinks with 1 / T^2. Gradients flow into
-    `student` (B, K) only.
+    w T^2 KL(softmax(t / T) || softmax(s / T)) + (1 - w) `label`, with w = `soft_weight` on the *soft* term (0.7 to 0.9 in the
+    literature on PPG, T 3 to 5) and `label` the label term, such as `hard`. T^2 keeps the size of the soft gradient, which shrinks with
+    1 / T^2. Gradients flow into `student` (B, K) and `label`.
 
     Raises:
         ConfigError: a temperature or a weight out of range.
     """
-    _check(temperature, soft_weight)
-    log_s = F.log_softmax(student / temperature, dim=1)
-    log_t = F.log_softmax(teacher.detach() / temperature, dim=1)
-    divergence = F.kl_div(log_s, log_t, reduction="batchmean", log_target=True)
-    return soft_weight * temperature**2 * divergence + (1.0 - soft_weight) * hard(student, target)
+    check_temperature(temperature)
+    check_share("soft_weight", soft_weight)
+    return soft_weight * temperature**2 * divergence(student, teacher, temperature=temperature) + (1.0 - soft_weight) * label
 
 
 def dkd(student: Tensor, teacher: Tensor, target: Tensor, *, alpha: float, beta: float, temperature: float) -> Tensor:
     """Decoupled distillation (Zhao et al., CVPR 2022, eq. 5 to 7): T^2 (alpha TCKD + beta NCKD), without the label term.
 
     TCKD is the divergence of the two-way distributions (target class, all others); NCKD is the divergence of the distributions
-    over the other classes alone, each normalised by itself. With p the teacher's target probability, KL = TCKD + (1 - p) NCKD.
-    Everything is a difference of log-sum-exps, so that a saturated teacher gives no log of zero: the other classes are
-    *taken out* of the softmax, not pushed down by a large constant. With two classes NCKD is zero.
+    over the other classes alone, each normalised by itself. With p the teacher's softened target probability of a window, its
+    KL = TCKD + (1 - p) NCKD. Everything is a difference of log-sum-exps, so that a saturated teacher gives no log of zero: the other
+    classes are *taken out* of the softmax, not pushed down by a large constant. With two classes NCKD is zero.
     Gradients flow into `student` (B, K) only.
 
     Raises:
         ConfigError: a temperature out of range.
     """
-    _check(temperature, 1.0)
+    check_temperature(temperature)
     target_s, other_s = _decouple(student / temperature, target)
     target_t, other_t = _decouple(teacher.detach() / temperature, target)
     tckd = F.kl_div(target_s, target_t, reduction="batchmean", log_target=True)
@@ -73,78 +88,97 @@ def _decouple(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return F.log_softmax(two_way, dim=1), F.log_softmax(others, dim=1)
 
 
-def _check(temperature: float, soft_weight: float) -> None:
+def hint(adapted: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of an adapted student's tap and a teacher's, both (B, C, L) (FitNets: Romero et al., ICLR 2015, eq. 3)."""
+    return F.mse_loss(adapted, teacher.detach())
+
+
+def at_length(tap: Tensor, length: int) -> Tensor:
+    """A tap (B, C, L) as (B, C, `length`), `length` <= L: neighbouring samples are averaged."""
+    return tap if tap.shape[2] == length else F.adaptive_avg_pool1d(tap, length)
+
+
+def distance_relation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Distances between windows (RKD-D: Park et al., CVPR 2019, eq. 5 to 7); the widths of the embeddings may differ.
+
+    Mean over pairs i != j of Huber(|s_i - s_j| / mean |s|, |t_i - t_j| / mean |t|): the same after either side is turned or scaled.
+    """
+    pairs = _distinct(len(student), 2, student.device)
+    with torch.no_grad():
+        wanted = _relative(_distances(teacher)[1])
+    return _mean(F.smooth_l1_loss(_relative(_distances(student)[1])[pairs], wanted[pairs], reduction="none"))
+
+
+def angle_relation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Angles of triplets of windows (RKD-A: Park et al., CVPR 2019, eq. 8 to 10); the widths of the embeddings may differ.
+
+    Mean over distinct i, j, k of Huber(cos at s_j, cos at t_j), the angle between the ways from j to i and to k.
+    """
+    triplets = _distinct(len(student), 3, student.device)
+    with torch.no_grad():
+        wanted = _cosines(teacher)
+    return _mean(F.smooth_l1_loss(_cosines(student)[triplets], wanted[triplets], reduction="none"))
+
+
+def _distances(embedding: Tensor) -> tuple[Tensor, Tensor]:
+    """Ways from window i to window j (B, B, W), and their lengths (B, B)."""
+    ways = embedding[None] - embedding[:, None]
+    return ways, torch.linalg.vector_norm(ways, dim=2)
+
+
+def _relative(lengths: Tensor) -> Tensor:
+    """Lengths (B, B) over their mean off the diagonal; zero where all are."""
+    mean = lengths.sum() / max(1, lengths.numel() - len(lengths))
+    return lengths / torch.where(mean > 0, mean, 1.0)
+
+
+def _cosines(embedding: Tensor) -> Tensor:
+    """Cosine (B, B, B) at window j, the first index, between the ways to i and to k; 0 where one has no length."""
+    ways, lengths = _distances(embedding)
+    relative = _relative(lengths)
+    apart = relative > SAME
+    units = torch.where(apart[..., None], ways / torch.where(apart, lengths, 1.0)[..., None], 0.0)
+    return units @ units.transpose(1, 2)
+
+
+def _distinct(windows: int, order: int, device: torch.device) -> Tensor:
+    """Where the `order` indices of a tensor (B, ...) are all different."""
+    other = ~torch.eye(windows, dtype=torch.bool, device=device)
+    return other if order == 2 else other[:, :, None] & other[:, None, :] & other[None]
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean, 0 of none (a batch of two windows has no triplets)."""
+    return values.mean() if len(values) else values.sum()
+
+
+def pulse(
+    value: Tensor, label: Tensor, taught: Tensor, student: Tensor, teacher: Tensor, *, value_share: float, label_share: float
+) -> Tensor:
+    """PULSE's own form, for a student of one value.
+
+    g (b L1(y, s) + (1 - b) L1(t, s)) + (1 - g) MSE(softmax(h_t), softmax(h_s)), with g = `value_share` and b = `label_share`
+    (published: 2/3, 1/2), s = `value` (B,), y = `label` (B,), t = `taught` (B,), and h embeddings of one width (B, W).
+
+    Raises:
+        ConfigError: a share out of range.
+    """
+    check_share("value_share", value_share)
+    check_share("label_share", label_share)
+    values = label_share * absolute(value, label) + (1.0 - label_share) * absolute(value, taught)
+    return value_share * values + (1.0 - value_share) * F.mse_loss(student.softmax(dim=1), teacher.detach().softmax(dim=1))
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise ConfigError for a temperature that cannot teach."""
     if not 0.0 < temperature <= MAX_TEMPERATURE:
         raise ConfigError(
             f"distillation temperature {temperature:g}: allowed is above 0 and at most {MAX_TEMPERATURE:g}; beyond that the "
             "teacher's probabilities are so uniform that they say nothing about its classes. Choose 3 to 8"
         )
-    if not 0.0 <= soft_weight <= 1.0:
-        raise ConfigError(f"soft weight {soft_weight:g}: it is a share, from 0 (labels only) to 1 (teacher only)")
 
 
-@dataclass(frozen=True, slots=True)
-class LossSettings:
-    """Name and numbers of a loss, as a recipe and a run's configuration hold them.
-
-    Raises:
-        ConfigError: an unknown name, or a number out of range.
-    """
-
-    name: str = "hard"
-    temperature: float = 4.0
-    soft_weight: float = 0.8
-    alpha: float = 1.0
-    beta: float = 2.0
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        lookup(LOSSES, self.name, "loss")
-        _check(self.temperature, self.soft_weight)
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ConfigError(f"label smoothing {self.label_smoothing:g}: allowed is 0 to below 1; 0.05 is usual")
-
-    def allow(self, kind: str) -> None:
-        """Raise ConfigError where tasks of `kind` cannot be trained with this loss."""
-        kinds = LOSSES[self.name].kinds
-        if kind not in kinds:
-            needed = " or ".join(sorted(kinds))
-            raise ConfigError(f"loss '{self.name}' needs a task of kind {needed}, this one is '{kind}'; choose another loss")
-
-
-Compute = Callable[[Tensor, Tensor | None, Tensor, LossSettings], Tensor]
-
-
-def _hard(student: Tensor, teacher: Tensor | None, target: Tensor, s: LossSettings) -> Tensor:
-    return hard(student, target, label_smoothing=s.label_smoothing)
-
-
-def _soft(student: Tensor, teacher: Tensor | None, target: Tensor, s: LossSettings) -> Tensor:
-    return soft(student, _present(teacher), target, temperature=s.temperature, soft_weight=s.soft_weight)
-
-
-def _dkd(student: Tensor, teacher: Tensor | None, target: Tensor, s: LossSettings) -> Tensor:
-    decoupled = dkd(student, _present(teacher), target, alpha=s.alpha, beta=s.beta, temperature=s.temperature)
-    return s.soft_weight * decoupled + (1.0 - s.soft_weight) * hard(student, target)
-
-
-def _present(teacher: Tensor | None) -> Tensor:
-    if teacher is None:
-        raise ConfigError("this loss compares with a teacher, and no outputs of one were given; cache them or use 'hard'")
-    return teacher
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """One row of the table: the function, whether it reads a teacher, and the task kinds that it allows."""
-
-    compute: Compute
-    needs_teacher: bool
-    kinds: frozenset[str]
-
-
-LOSSES: dict[str, Loss] = {
-    "hard": Loss(_hard, needs_teacher=False, kinds=frozenset({"classification"})),
-    "soft": Loss(_soft, needs_teacher=True, kinds=frozenset({"classification"})),
-    "dkd": Loss(_dkd, needs_teacher=True, kinds=frozenset({"classification"})),
-}
+def check_share(name: str, share: float) -> None:
+    """Raise ConfigError for a share outside 0 to 1."""
+    if not 0.0 <= share <= 1.0:
+        raise ConfigError(f"{name.replace('_', ' ')} {share:g}: it is a share, allowed is 0 to 1")

@@ -37,14 +37,14 @@ class EndToEnd:
         share_differing: share of the outputs (windows x classes) that differ.
         share_within_one_step: share of the outputs that differ by one step at most.
         share_within_two_steps: by two steps at most.
-        share_same_class: share of the windows whose first largest output is the same one.
+        share_same_class: share of the windows whose first largest output is the same one; None where there is one output only.
         largest_step: largest difference of an output.
     """
 
     share_differing: float
     share_within_one_step: float
     share_within_two_steps: float
-    share_same_class: float
+    share_same_class: float | None
     largest_step: int
 
 
@@ -119,7 +119,7 @@ def end_to_end(produced: Int8, expected: Int8) -> EndToEnd:
         share_differing=float((step > 0).mean()),
         share_within_one_step=float((step <= 1).mean()),
         share_within_two_steps=float((step <= 2).mean()),
-        share_same_class=float((produced.argmax(1) == expected.argmax(1)).mean()),
+        share_same_class=float((produced.argmax(1) == expected.argmax(1)).mean()) if expected.shape[1] > 1 else None,
         largest_step=int(step.max(initial=0)),
     )
 

@@ -1,8 +1,8 @@
 """`QuantGraph` -> ONNX in QDQ form, verified in onnxruntime before it is written.
 
-int8 windows (N, C, T) named "input" in, int8 logits (N, K) named "logits" out; tensors of M modalities are (N, C, M, L). Operators
-stand between DequantizeLinear and QuantizeLinear, with weights int8 per channel and bias int32; runtimes fuse these into integer kernels.
-What only moves values is written on int8 tensors.
+int8 windows (N, C, T) named "input" in, int8 logits (N, K) named "logits" out, of a regression "output"; tensors of M modalities are
+(N, C, M, L). Operators stand between DequantizeLinear and QuantizeLinear, with weights int8 per channel and bias int32; runtimes fuse
+these into integer kernels. What only moves values is written on int8 tensors.
 
 A pooling mean is a depthwise convolution with a small bias, because QuantizeLinear rounds halves to even and a mean of two samples is a
 half every other time. ONNX has no integer LSTM: this one computes in float from the integer weights, its states are not rounded
@@ -40,9 +40,11 @@ from hwnas.graph import (
     Padding,
     Shape,
     Split,
+    Transpose,
     same_padding,
 )
 from hwnas.quantize.qgraph import Int8, Int32, QuantGraph, gate_scales, outputs_first
+from hwnas.quantize.values import describe_outputs, output_name
 from hwnas.resources import write_bytes
 
 __all__ = ["ALLOWED", "OPSET", "to_bytes", "write"]
@@ -140,6 +142,10 @@ class _Writer:
             swapped = self._node("Transpose", [self._int8(first)], f"swapped{index}", perm=[0, 2, 1, 3])
             shape = self._constant(f"shape{index}", np.array([0, node.shape.channels, node.shape.length]))
             self._node("Reshape", [swapped, shape], self._int8(index))
+        elif isinstance(op, Transpose):
+            one = self._constant(f"axes{index}", np.array([len(_axes(source)) + 1]))
+            matrix = self._node("Squeeze", [self._int8(first), one], f"matrix{index}") if source.modalities > 1 else self._int8(first)
+            self._node("Transpose", [matrix], self._int8(index), perm=[0, 2, 1])
         else:
             raise ExportError(f"node {index} ({type(op).__name__}) has no ONNX form; export the student as C")
 
@@ -235,7 +241,7 @@ class _Writer:
     def _int8(self, index: int) -> str:
         if index == 0:
             return "input"
-        return "logits" if index == len(self.q.graph.nodes) - 1 else f"node{index}"
+        return output_name(self.q.labels) if index == len(self.q.graph.nodes) - 1 else f"node{index}"
 
     def _constant(self, name: str, values: Any) -> str:
         self.constants[name] = numpy_helper.from_array(np.asarray(values), name)
@@ -250,7 +256,7 @@ class _Writer:
         infos = [self._info(i) for i in inputs], [self._info(output)]
         graph = helper.make_graph(self.nodes, "hwnas_student", *infos, list(self.constants.values()))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="hwnas")
-        model.doc_string = f"hwnas int8 student {self.q.graph.hash}; outputs: {', '.join(self.q.labels)}"
+        model.doc_string = f"hwnas int8 student {self.q.graph.hash}; outputs: {describe_outputs(self.q.labels)}"
         facts = {"graph": self.q.graph.hash, "labels": ",".join(self.q.labels)}
         helper.set_model_props(model, facts | {"hwnas_seal": PLACEHOLDER, "hwnas_student": student_mark(self.q)})
         try:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from hwnas.errors import lookup
-from hwnas.families import lstm, microresnet, mobilenet1d, modality_conv, stages
-from hwnas.families.stages import Stage
+from hwnas.families import lstm, microresnet, mobilenet1d, modality_conv, spectral, stages
+from hwnas.families.stages import Family
 from hwnas.graph import Graph, Node, Shape
 from hwnas.space import Candidate, SearchSpace
 
-FAMILIES: dict[str, Sequence[Stage]] = {
-    "mobilenet1d": mobilenet1d.STAGES,
-    "microresnet": microresnet.STAGES,
-    "lstm": lstm.STAGES,
-    "modality_conv": modality_conv.STAGES,
+FAMILIES: dict[str, Family] = {
+    "mobilenet1d": Family(mobilenet1d.STAGES),
+    "microresnet": Family(microresnet.STAGES),
+    "lstm": Family(lstm.STAGES),
+    "modality_conv": Family(modality_conv.STAGES),
+    "spectral": Family(spectral.STAGES, spectral.add_head),
 }
 
 

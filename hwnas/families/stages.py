@@ -19,24 +19,31 @@ class Stage(NamedTuple):
     times: str = ""
 
 
-def build(stages: Sequence[Stage], candidate: Candidate, window: Shape, outputs: int) -> Graph:
+class Family(NamedTuple):
+    """Stages, and the head behind them: it takes the choice `outputs`."""
+
+    stages: Sequence[Stage]
+    head: Part = add_head
+
+
+def build(family: Family, candidate: Candidate, window: Shape, outputs: int) -> Graph:
     """The network of `candidate` for windows of shape `window` (channels, length): its stages, then a head of `outputs` logits."""
     builder = GraphBuilder()
     x = builder.add(Input(window.channels, window.length))
-    for part, group, times in stages:
+    for part, group, times in family.stages:
         groups = [f"{group}{i}" for i in range(1, candidate.values[times] + 1)] if times else [group]
         for each in groups:
             x = part(builder, x, **candidate.group(each))
-    add_head(builder, x, outputs)
+    family.head(builder, x, outputs)
     return builder.build()
 
 
-def reach(stages: Sequence[Stage], space: SearchSpace, window: Shape, outputs: int) -> Iterator[tuple[Node, Shape]]:
+def reach(family: Family, space: SearchSpace, window: Shape, outputs: int) -> Iterator[tuple[Node, Shape]]:
     """Every operator of the space: the shapes that each stage can stand at, and what each choice adds there."""
     walk = Walk()
     shapes = {window}
-    for part, group, times in stages:
+    for part, group, times in family.stages:
         choices = space.combinations(group)
         shapes = walk.repeat(shapes, part, choices, space.choices[times]) if times else walk.step(shapes, part, choices)
-    walk.step(shapes, add_head, [{"outputs": outputs}])
+    walk.step(shapes, family.head, [{"outputs": outputs}])
     return iter(walk)

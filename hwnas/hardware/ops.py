@@ -22,6 +22,7 @@ from hwnas.graph import (
     Op,
     Shape,
     Split,
+    Transpose,
 )
 from hwnas.memory import values_bytes
 
@@ -32,7 +33,8 @@ class OpKey(NamedTuple):
     """One kernel with its shape but for the length, which is looked up beside it.
 
     `operator` is `pointwise` (kernel 1, stride 1), `lstm_last` or the name of the graph's operator. Activations are no part of the key:
-    a ReLU costs nothing. For `concat`, `in_channels` is the first tensor's width; for `join` it is that of a modality.
+    a ReLU costs nothing. For `concat`, `in_channels` is the first tensor's width; for `join` and `transpose`
+    it is that of a modality.
     """
 
     operator: str
@@ -85,14 +87,15 @@ _PLAIN: dict[type[Op], str] = {
     Dense: "dense",
     Split: "split",
     Join: "join",
+    Transpose: "transpose",
 }
 
 
 def graph_of(key: OpKey, in_length: int) -> tuple[Graph, int]:
     """A graph and its node that `key` and `in_length` describe: what a profiler runs."""
     builder = GraphBuilder()
-    modalities = key.out_channels // key.in_channels if key.operator == "join" else 1
-    x = builder.add(Input(modalities if key.operator == "join" else key.in_channels, in_length))
+    modalities = {"join": key.out_channels // key.in_channels, "transpose": key.out_channels}.get(key.operator, 0)
+    x = builder.add(Input(modalities or key.in_channels, in_length))
     op: Op
     inputs = [x]
     if key.operator in ("pointwise", "conv1d"):
@@ -115,6 +118,8 @@ def graph_of(key: OpKey, in_length: int) -> tuple[Graph, int]:
         op = Split()
     elif key.operator == "join":
         op, inputs = Join(), [builder.add(Conv1d(key.in_channels), builder.add(Split(), x))]
+    elif key.operator == "transpose":
+        op, inputs = Transpose(), [builder.add(Conv1d(key.in_channels), builder.add(Split(), x) if modalities > 1 else x)]
     else:
         op = Dense(key.out_channels)
     index = builder.add(op, *inputs)

@@ -23,6 +23,7 @@ from hwnas.graph import (
     Op,
     Shape,
     Split,
+    Transpose,
 )
 from hwnas.hardware.ops import Layout, calls
 from hwnas.memory import align, is_short
@@ -44,6 +45,7 @@ _PARAMS: dict[type[Op], int] = {
     GlobalAvgPool: 5,
     Split: 5,
     Join: 5,
+    Transpose: 5,
 }
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from hwnas.errors import lookup
 from hwnas.graph import Shape
@@ -15,6 +18,7 @@ from hwnas.tasks.splits import Split, split_by_subject
 GENERATOR = "signal generator"
 EXTRA_SUBJECTS, EXTRA_WINDOWS = 120, 12_000
 QUICK_SHRINK = 10
+ABSENT = 1e-6  # count of a class without windows, whose logarithm must exist
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,14 @@ class RunData:
     def window_s(self) -> float:
         """Length of one window in seconds."""
         return self.split.train.window_s
+
+    @cached_property
+    def chance_error(self) -> float:
+        """The task's error on the validation subjects of an answer that no window changes: how often each class comes in training."""
+        labels, validation = self.task.labels, self.split.validation
+        counts = np.bincount(self.task.classes(self.split.train.y), minlength=len(labels))
+        always = np.log(np.maximum(counts, ABSENT))
+        return self.task.error(self.task.metrics(np.tile(always, (len(validation), 1)), validation))
 
     @property
     def provenance(self) -> dict[str, object]:

@@ -6,21 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hwnas.errors import FirmwareError, lookup
 from hwnas.export import floats
 from hwnas.export.runtimes import TfliteKernels, run_onnx, run_tflite
 from hwnas.firmware.cores import core
 from hwnas.firmware.emulator import emulate
 from hwnas.pipeline.data import GENERATOR, task_of
+from hwnas.pipeline.front import describe_metric
 from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.shipped import ShippedCard, load_int8, read_shipped
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Int8, QuantGraph
-from hwnas.quantize.scoring import score_outputs
+from hwnas.quantize.scoring import real_outputs
 from hwnas.tasks import Task, Windows, check_compatible
 from hwnas.teachers.cache import predict
 
-Scorer = Callable[[Path, ShippedCard, Windows, Task], dict[str, float]]
+Outputs = NDArray[np.floating[Any]]
+RunStudent = Callable[[Path, ShippedCard, Windows], Outputs]
 RunInt8 = Callable[[Path, ShippedCard, QuantGraph, Int8], Int8]
 
 
@@ -32,15 +37,19 @@ def evaluate_student(folder: Path, data: Path | None, *, runtime: str, seed: int
         RunError, QuantizationError, ExportError, FirmwareError: a file of the student is missing, damaged or another student's.
         DataError: recordings that cannot be read, or of another length, rate or number of channels than the student's.
     """
-    score = lookup(RUNTIMES, runtime, "runtime")
+    run = lookup(RUNTIMES, runtime, "runtime")
     card = read_shipped(folder)
     task = task_of(card.task)
     progress.stage("reading recordings" if data else "generating signals")
     windows = task.load(data, window_s=card.window_s, seed=seed)
     check_compatible(windows, card.rate_hz, card.window_s, card.channels)
     progress.stage(f"running {len(windows):,} windows ({runtime})")
+    outputs = run(folder, card, windows)
+    subjects = by_subject(task, outputs, windows)
     return {
-        "metrics": score(folder, card, windows, task),
+        "metrics": task.metrics(outputs, windows),
+        "metric": describe_metric(task),
+        **({"by_subject": subjects} if subjects else {}),
         "windows": len(windows),
         "subjects": len(windows.subjects),
         "runtime": runtime,
@@ -62,18 +71,26 @@ def _seen(card: ShippedCard, windows: Windows, seed: int) -> int:
     return len(set(windows.subjects) & set(card.subjects_seen))
 
 
-def _int8(run: RunInt8) -> Scorer:
-    def score(folder: Path, card: ShippedCard, windows: Windows, task: Task) -> dict[str, float]:
+def by_subject(task: Task, outputs: Outputs, windows: Windows) -> dict[str, float]:
+    """The primary metric of each subject; of a regression alone, since a subject need not have the classes that a score compares."""
+    if task.kind != "regression":
+        return {}
+    of_each = {name: np.flatnonzero(windows.subject == name) for name in windows.subjects}
+    return {name: task.metrics(outputs[index], windows.take(index))[task.primary] for name, index in of_each.items()}
+
+
+def _int8(run: RunInt8) -> RunStudent:
+    def outputs(folder: Path, card: ShippedCard, windows: Windows) -> Outputs:
         q = load_int8(folder, card)
-        return score_outputs(q, run(folder, card, q, reference.quantize_input(q, windows.x)), windows, task)
+        return real_outputs(q, run(folder, card, q, reference.quantize_input(q, windows.x)))
 
-    return score
+    return outputs
 
 
-def _float(folder: Path, card: ShippedCard, windows: Windows, task: Task) -> dict[str, float]:
+def _float(folder: Path, card: ShippedCard, windows: Windows) -> Outputs:
     student = floats.load(folder)
     card.check_graph(student.graph, folder)
-    return task.metrics(predict(student, windows.x), windows)
+    return predict(student, windows.x)
 
 
 def _reference(_: Path, __: ShippedCard, q: QuantGraph, x: Int8) -> Int8:
@@ -100,7 +117,7 @@ def _emulator(folder: Path, card: ShippedCard, _: QuantGraph, x: Int8) -> Int8:
 
 
 FLOAT = "float"
-RUNTIMES: dict[str, Scorer] = {
+RUNTIMES: dict[str, RunStudent] = {
     "reference": _int8(_reference),
     "tflite": _int8(_tflite(TfliteKernels.BUILTIN)),
     "tflite-xnnpack": _int8(_tflite(TfliteKernels.XNNPACK)),

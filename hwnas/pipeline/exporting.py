@@ -38,8 +38,11 @@ from hwnas.pipeline.data import task_of
 from hwnas.pipeline.profiling import check_kernels, extended, missing, shapes_of
 from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.shipped import CARD_FILE, ShippedCard, load_int8, read_shipped
+from hwnas.pipeline.signals import signals_of
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.quantize.scoring import real_outputs
+from hwnas.quantize.values import value_of
 from hwnas.student import Student
 from hwnas.tasks import check_compatible
 from hwnas.teachers.cache import predict as outputs
@@ -81,9 +84,11 @@ class _Shipment:
 
     @cached_property
     def windows(self) -> NDArray[np.float32]:
-        """Generated windows (N, C, T). The generator makes one signal: where a student reads more, each is another window's."""
+        """Generated windows (N, C, T). Where a student reads more channels than its task has, each is another window's."""
         made = task_of(self.card.task).load(None, window_s=self.card.window_s, seed=SEED, subjects=SUBJECTS, windows=WINDOWS)
         check_compatible(made, self.card.rate_hz, self.card.window_s, made.x.shape[1])
+        if made.x.shape[1] == self.card.channels:
+            return made.x
         return np.stack([np.roll(made.x[:, 0], shift, axis=0) for shift in range(self.card.channels)], axis=1)
 
     @cached_property
@@ -245,11 +250,19 @@ def _float(shipment: _Shipment, folder: Path) -> Figures:
     if not np.array_equal(again, outputs(shipment.float32, shipment.windows)):
         raise ExportError(f"{folder}: the float student read back gives other outputs; report this")
     int8 = reference.run(shipment.int8, shipment.check)
-    other = float((again.argmax(1) != int8.argmax(1)).mean())
     return {
-        "comparison": {"windows": len(again), "share_other_label": other},
-        "provenance": "read back and run in torch; labels compared with the int8 reference",
+        "comparison": {"windows": len(again), **_float_against_int8(shipment.int8, again, int8)},
+        "provenance": "read back and run in torch; compared with the int8 reference",
     }
+
+
+def _float_against_int8(q: QuantGraph, real: NDArray[np.float32], int8: Int8) -> Figures:
+    """How far the float student's outputs (N, K) are from the int8 reference's: labels of a classifier, values of a regression."""
+    value = value_of(q.labels)
+    if value is None:
+        return {"share_other_label": float((real.argmax(1) != int8.argmax(1)).mean())}
+    away = value.span * np.abs(real_outputs(q, int8) - real)
+    return {"mean_difference": float(away.mean()), "largest_difference": float(away.max()), "unit": value.unit}
 
 
 def _c(shipment: _Shipment, folder: Path) -> Figures:
@@ -257,11 +270,11 @@ def _c(shipment: _Shipment, folder: Path) -> Figures:
     profile = shipment.placed_for[0] if shipment.placed_for else None
     target: Profile | ShippedCard = profile or card
     deployment, predicted = _deployment(shipment, q.graph)
-    expected = reference.run(q, check)
+    expected, signals = reference.run(q, check), signals_of(task_of(card.task), q.graph.input_shape)
 
     def write(place: Path) -> None:
         test = (check[0], expected[0]) if shipment.self_test else None
-        c.write(q, deployment, place, weights_hash=card.weights_hash, self_test=test, rate_hz=card.rate_hz)
+        c.write(q, deployment, place, weights_hash=card.weights_hash, self_test=test, signals=signals)
 
     with tempfile.TemporaryDirectory(dir=folder) as work:
         write(Path(work))

@@ -20,13 +20,14 @@ from hwnas.firmware.build import kernel_set_hash, toolchain
 from hwnas.firmware.cores import core
 from hwnas.firmware.counting import Watch
 from hwnas.firmware.emulator import emulate
-from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, DepthwiseConv1d, Graph, Join, Lstm, MaxPool1d, Split
+from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, DepthwiseConv1d, Graph, Join, Lstm, MaxPool1d, Split, Transpose
 from hwnas.hardware.cost import EMULATED, PREDICTED, Cost, assemble, operator_cycles, provenance
 from hwnas.hardware.deployment import Deployment
 from hwnas.hardware.profile import Profile, energy_figure
 from hwnas.hardware.table import LookupTable
 from hwnas.hardware.weights import flash_bytes
-from hwnas.pipeline.front import COSTS
+from hwnas.pipeline.front import COSTS, describe_metric
+from hwnas.pipeline.signals import signals_of
 from hwnas.pipeline.workshop import Workshop, WorkshopScorer
 from hwnas.quantize import reference, storage
 from hwnas.quantize.choice import Shipped
@@ -94,8 +95,8 @@ def benchmark(shop: Workshop, q: QuantGraph, deployment: Deployment, folder: Pat
     graph, profile, table = q.graph, shop.gate.profile, shop.gate.table
     part = core(profile.core)
     expected = reference.run(q, check)
-    rate_hz = shop.data.split.validation.rate_hz
-    c.write(q, deployment, folder / "firmware", weights_hash=storage.content_hash(q), self_test=(check[0], expected[0]), rate_hz=rate_hz)
+    signals, test = signals_of(shop.data.task, shop.data.window), (check[0], expected[0])
+    c.write(q, deployment, folder / "firmware", weights_hash=storage.content_hash(q), self_test=test, signals=signals)
     emulator = emulate(folder / "firmware", part, profile.memory)
     measured, produced = emulator.measure(check[0], Watch.READS), emulator.run(check)
     different = int((produced != expected).any(axis=1).sum())
@@ -165,8 +166,8 @@ def summary(graph: Graph) -> str:
             words.append(f"{'avg' if isinstance(op, AvgPool1d) else 'max'}{op.kernel}" + _steps(op.stride))
         elif isinstance(op, Lstm):
             words.append(f"lstm {op.units}")
-        elif isinstance(op, Split | Join):
-            words.append("split" if isinstance(op, Split) else "join")
+        elif isinstance(op, Split | Join | Transpose):
+            words.append(OP_NAMES[type(op)])
         elif isinstance(op, Dense):
             words.append(f"dense {op.units}")
     return " · ".join(words)
@@ -189,7 +190,7 @@ def _quantisation(shipped: Shipped) -> dict[str, Any]:
         "method": shipped.method,
         "calibration": shipped.settings.calibration,
         "temperature": shipped.temperature,
-        "confidence": asdict(shipped.confidence),
+        "confidence": asdict(shipped.confidence) if shipped.confidence is not None else None,
         "float": shipped.float_metrics,
         "ptq": shipped.ptq,
         "qat": shipped.qat,
@@ -222,6 +223,7 @@ def _card(
         "macs": q.graph.macs,
         "choices": candidate.values,
         "task": shop.data.task.name,
+        "metric": describe_metric(shop.data.task),
         "labels": list(q.labels),
         "rate_hz": validation.rate_hz,
         "window_s": validation.window_s,
@@ -231,6 +233,7 @@ def _card(
         "memory": shop.gate.profile.memory.model_dump(),
         "deployment": asdict(deployment),
         "teacher": shop.teacher.id,
+        "distillation": shop.config.distillation,
         "run_seed": shop.config.seed,
         "effort": shop.config.effort,
         "weights_hash": storage.content_hash(q),

@@ -14,16 +14,24 @@ from hwnas.pipeline.data import RunData
 from hwnas.pipeline.rundir import RunDirectory, read_json
 from hwnas.quantize import storage
 from hwnas.quantize.scoring import score_int8
+from hwnas.report.content import measure
+from hwnas.tasks.base import Task
 
 COSTS = ("ram_bytes", "flash_bytes", "latency_us", "energy_uj")
 Card = dict[str, Any]
 
 
-def objectives(card: Card, primary: str) -> Objectives:
-    """What a finished student is judged by: its full int8 validation score and its emulated cost."""
+def objectives(card: Card, task: Task) -> Objectives:
+    """What a finished student is judged by: its error as int8 on validation subjects, fully distilled, and its emulated cost."""
     cost = card["cost"]
     emulated = {name: cost[name]["emulated"] for name in COSTS}
-    return Objectives.of({"error": 1 - card["metrics"]["validation"][primary], **emulated})
+    return Objectives.of({"error": task.error(card["metrics"]["validation"]), **emulated})
+
+
+def describe_metric(task: Task) -> dict[str, Any]:
+    """The metric that a task's students are compared by: its name, its title and unit, and which way is better."""
+    metric = measure(task.primary)
+    return {"name": task.primary, "title": metric.name, "unit": metric.unit or None, "lower_is_better": metric.lower}
 
 
 def over_budget(card: Card, budget: Budget) -> list[str]:
@@ -32,24 +40,24 @@ def over_budget(card: Card, budget: Budget) -> list[str]:
     return [name for name in BUDGET_FIELDS if emulated[name] > getattr(budget, name)]
 
 
-def freeze(cards: Sequence[Card], primary: str, budget: Budget) -> tuple[list[Card], list[Card]]:
+def freeze(cards: Sequence[Card], task: Task, budget: Budget) -> tuple[list[Card], list[Card]]:
     """(front, fallen), each by latency: students that nothing dominates and that keep the budget as emulated, and the others.
 
     A fallen student says why under `fallen`.
     """
     ordered = sorted(cards, key=lambda card: (card["cost"]["latency_us"]["emulated"], card["id"]))
     fitting = [card for card in ordered if not over_budget(card, budget)]
-    rows = pareto.as_rows([objectives(card, primary) for card in fitting])
+    rows = pareto.as_rows([objectives(card, task) for card in fitting])
     front = [fitting[i] for i in pareto.front(rows)] if fitting else []
     standing = {card["id"] for card in front}
-    return front, [card | {"fallen": _why(card, front, primary, budget)} for card in ordered if card["id"] not in standing]
+    return front, [card | {"fallen": _why(card, front, task, budget)} for card in ordered if card["id"] not in standing]
 
 
-def _why(card: Card, front: Sequence[Card], primary: str, budget: Budget) -> str:
+def _why(card: Card, front: Sequence[Card], task: Task, budget: Budget) -> str:
     if broken := over_budget(card, budget):
         return f"over budget as emulated: {', '.join(broken)}"
-    row = objectives(card, primary).as_row()
-    better = next((other["id"] for other in front if pareto.dominates(objectives(other, primary).as_row(), row)), None)
+    row = objectives(card, task).as_row()
+    better = next((other["id"] for other in front if pareto.dominates(objectives(other, task).as_row(), row)), None)
     return f"dominated by {better}" if better else "equal to a student on the front"
 
 
@@ -65,14 +73,14 @@ def read_cards(run: RunDirectory, identities: Sequence[str]) -> list[Card]:
     return [read_json(run.student(identity) / "card.json") for identity in identities]
 
 
-def best(cards: Sequence[Card], primary: str) -> Card | None:
-    """The student with the best validation score; None for an empty front."""
-    return max(cards, key=lambda card: card["metrics"]["validation"][primary], default=None)
+def best(cards: Sequence[Card], task: Task) -> Card | None:
+    """The student with the smallest error on the validation subjects; None for an empty front."""
+    return min(cards, key=lambda card: task.error(card["metrics"]["validation"]), default=None)
 
 
-def hypervolume(points: Sequence[Objectives], budget: Budget) -> float:
-    """Hypervolume of `points`, with each objective in units of its limit and error up to 0.5 (chance): at most 1."""
+def hypervolume(points: Sequence[Objectives], budget: Budget, chance_error: float) -> float:
+    """Hypervolume of `points`, with each objective in units of its limit and error up to that of chance: at most 1."""
     if not points:
         return 0.0
-    corner = np.array([0.5, budget.latency_us, budget.ram_bytes, budget.flash_bytes])
+    corner = np.array([chance_error, budget.latency_us, budget.ram_bytes, budget.flash_bytes])
     return pareto.hypervolume(pareto.as_rows(list(points)) / corner, np.ones(len(corner)))

@@ -10,8 +10,9 @@ from typing import Any
 from hwnas.firmware.build import kernel_set_hash
 from hwnas.firmware.cores import core
 from hwnas.pipeline.config import RunConfig
+from hwnas.pipeline.data import task_of
 from hwnas.pipeline.recipes import full_recipe, pretrain_recipe, qat_recipe, short_recipe, teacher_recipe, views
-from hwnas.quantize.choice import LOSS_ALLOWED
+from hwnas.quantize.choice import ALSO_WATCHED
 from hwnas.quantize.ptq import DEFAULT
 from hwnas.space.joint import read_joint
 
@@ -35,7 +36,7 @@ def fingerprint(config: RunConfig, data_hash: str) -> dict[str, str]:
         "data": data_hash,
         **spaces,
         "profile_content": _digest(config.hardware.model_dump()),
-        "quantisation": _digest(asdict(DEFAULT) | {"loss_allowed": LOSS_ALLOWED}),
+        "quantisation": _digest(asdict(DEFAULT) | {"loss_allowed": task_of(config.task).loss_allowed, "watched": ALSO_WATCHED}),
         "recipes": _digest([recipe.to_dict() for recipe in recipes] + [views(config)]),
         "kernels": kernel_set_hash(core(config.hardware.core)),
     }

@@ -40,15 +40,13 @@ from hwnas.hardware.weights import layouts
 from hwnas.memory import is_short
 from hwnas.pipeline.progress import Progress
 from hwnas.space import SearchSpace
-from hwnas.tasks import TASKS
+from hwnas.tasks import TASKS, Task
 
 METHODS = {
     "cortex-m4": "Unicorn, cycles modelled by block edges and the rules of Arm DDI0439 3.3, zero wait states",
     "cortex-a53": "Unicorn, cycles modelled by block edges and a static in-order issue model, uncalibrated",
 }
-# What shipped tables cover; other windows are profiled when a run asks for them. 10 s and 30 s of one signal at 100 Hz; 8 s at 32 Hz of a
-# pulse wave and three axes of acceleration.
-WINDOWS = (Shape(1, 1000), Shape(1, 3000), Shape(4, 256))
+OTHER_WINDOWS_S = {"rhythm": (10.0,), "rhythm-af": (10.0,)}  # of recordings, beside the window that a task generates
 EACH_LENGTH = ("dense", "global_avg_pool")  # know one length only, or add up blocks of 256: a row for each length
 BLOCK = 2  # positions that the general convolution computes at once
 SHORT_BLOCK = 4  # and the one for short windows
@@ -91,7 +89,7 @@ class Share:
 
 
 def fill_table(profile_name: str, space_names: Sequence[str], out: Path | None, progress: Progress, *, jobs: int = 1) -> tuple[Path, int]:
-    """Profile every operator that the spaces reach at `WINDOWS`; returns (file, number of rows).
+    """Profile every operator that the spaces reach for any task (`windows_of`); returns (file, number of rows).
 
     Raises:
         FirmwareError: the tool chain or the emulator failed. CostError: a space reaches too many shapes.
@@ -169,11 +167,17 @@ def extended(table: LookupTable, shapes: Iterable[Wanted], progress: Progress, *
     return _filled(table, set(shapes), progress, jobs, None)
 
 
+def windows_of(task: Task) -> tuple[Shape, ...]:
+    """The windows of a task that shipped tables cover; others are profiled when a run asks for them."""
+    lengths_s = dict.fromkeys((task.window_s, *OTHER_WINDOWS_S.get(task.name, ())))
+    return tuple(Shape(len(task.channels), round(length * task.rate_hz)) for length in lengths_s)
+
+
 def _space_shapes(name: str) -> set[Wanted]:
-    """What a space reaches at the shipped windows, with as many outputs as some task has."""
+    """What a space reaches for any task: its windows, with its outputs."""
     found = spaces.read(name)
-    outputs = {len(task.outputs) for task in TASKS.values()}
-    return {wanted for window in WINDOWS for count in outputs for wanted in reachable(found, window, count)}
+    forms = {(window, len(task.outputs)) for task in TASKS.values() for window in windows_of(task)}
+    return {wanted for window, outputs in forms for wanted in reachable(found, window, outputs)}
 
 
 def _shapes(node: Node, source: Shape) -> Iterator[Wanted]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hwnas.distill import read
 from hwnas.pipeline.config import LearningConfig
 from hwnas.train import FULL, PRETRAIN, QAT, SHORT, TEACHER, VIEWS, Recipe
 
@@ -23,22 +24,27 @@ def pretrain_recipe(config: LearningConfig, samples: int) -> Recipe:
 
 def short_recipe(config: LearningConfig, samples: int, temperature: float) -> Recipe:
     """Recipe that ranks candidates."""
-    return _with_effort(config, SHORT, samples).at_temperature(temperature)
+    return _student(config, SHORT, samples, temperature)
 
 
 def full_recipe(config: LearningConfig, samples: int, temperature: float) -> Recipe:
     """Recipe of the students of the front."""
-    return _with_effort(config, FULL, samples).at_temperature(temperature)
+    return _student(config, FULL, samples, temperature)
 
 
 def qat_recipe(config: LearningConfig, samples: int, temperature: float) -> Recipe:
     """Recipe that continues a student of the front in its integers."""
-    return _with_effort(config, QAT, samples).at_temperature(temperature)
+    return _student(config, QAT, samples, temperature)
 
 
 def views(config: LearningConfig) -> int:
     """Fixed views of each training window that the teacher answers and students learn from."""
     return 1 if config.effort == "quick" else VIEWS
+
+
+def _student(config: LearningConfig, recipe: Recipe, samples: int, temperature: float) -> Recipe:
+    """`recipe` with the run's loss, at the teacher's `temperature` unless the run names one."""
+    return replace(_with_effort(config, recipe, samples), loss=read(config.distillation, temperature=temperature))
 
 
 def _with_effort(config: LearningConfig, recipe: Recipe, samples: int) -> Recipe:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.config import parse
+from hwnas.distill import read
 from hwnas.errors import UsageError
 from hwnas.pipeline.config import RunConfig, read_run_yaml
 from hwnas.pipeline.data import task_of
 from hwnas.space.joint import read_joint
-from hwnas.teachers import members
+from hwnas.teachers import FROM, members
 
 
 def resolve(config: Path | None, flags: Mapping[str, Any], limits: Mapping[str, Any]) -> RunConfig:
@@ -20,7 +21,8 @@ def resolve(config: Path | None, flags: Mapping[str, Any], limits: Mapping[str, 
     Relative paths become absolute: those of the file count from the file, those of flags from the current folder.
 
     Raises:
-        ConfigError, UsageError: an unknown key, profile, task, space, teacher or preset, or no profile at all.
+        ConfigError, UsageError: an unknown key, profile, task, space, teacher, loss or preset, a loss that the task cannot be trained
+            with, or no profile at all.
     """
     values = _absolute(read_run_yaml(config)[0], config.parent) if config else {}
     values |= _absolute({name: value for name, value in flags.items() if value is not None}, Path.cwd())
@@ -28,7 +30,7 @@ def resolve(config: Path | None, flags: Mapping[str, Any], limits: Mapping[str, 
     if "profile" not in values:
         raise UsageError("no hardware profile given; name one with --profile (`hwnas profiles` lists them)")
     run = parse(values | {"budget": budget}, RunConfig, str(config or "command line"))
-    task_of(run.task)
+    read(run.distillation).allow(task_of(run.task).kind)
     members(run.teacher)
     read_joint(run.spaces)
     _ = run.limits  # an unknown profile or preset is refused here
@@ -40,6 +42,8 @@ def _absolute(values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     found = dict(values)
     if isinstance(data := found.get("data"), str):
         found["data"] = str((base / data).resolve())
+    if isinstance(teacher := found.get("teacher"), str) and teacher.startswith(FROM):
+        found["teacher"] = FROM + str((base / teacher.removeprefix(FROM)).resolve())
     if isinstance(spaces := found.get("spaces"), list | tuple):
         found["spaces"] = [str((base / space).resolve()) if _is_file(space) else space for space in spaces]
     return found

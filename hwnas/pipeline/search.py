@@ -16,14 +16,15 @@ from hwnas.pareto import Objectives, select
 from hwnas.pipeline.config import RunConfig
 from hwnas.pipeline.data import RunData, load_data
 from hwnas.pipeline.finishing import StudentFinisher, describe_hardware
-from hwnas.pipeline.front import best, freeze, hypervolume, over_budget, read_cards, score_test
+from hwnas.pipeline.front import best, describe_metric, freeze, hypervolume, over_budget, read_cards, score_test
 from hwnas.pipeline.gate import Gate, Survey, open_gate, survey
 from hwnas.pipeline.identity import fingerprint
 from hwnas.pipeline.profiling import check_kernels, extended, missing, reachable
 from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.rundir import RunDirectory, check_free, claim, read_json
-from hwnas.pipeline.teacher import describe, ensure_teacher, test_metrics
+from hwnas.pipeline.teacher import check_learning, describe, ensure_teacher, test_metrics
 from hwnas.pipeline.workshop import CandidateScorer
+from hwnas.report.content import Metric, measure
 from hwnas.search import nni_service
 from hwnas.search.driver import SearchStats, search
 from hwnas.search.gate import GatedTuner
@@ -47,6 +48,7 @@ def run_search(config: RunConfig, root: Path, *, jobs: int, resume: bool, progre
     check_free(root, resume=resume)
     progress.stage("reading recordings" if config.data else "generating signals")
     data = load_data(config)
+    check_learning(config, data)
     gate = open_gate(config, data, RunDirectory(root))
     check_kernels(read_table(config.hardware.table_path), config.hardware)
     gate = _complete(gate, jobs, progress)
@@ -56,7 +58,7 @@ def run_search(config: RunConfig, root: Path, *, jobs: int, resume: bool, progre
     _tell(seen, config.profile, progress)
     teacher = ensure_teacher(config, data, run.teacher, progress)
     trials, stats = _search(config, run, gate, teacher, data, jobs, progress)
-    cards = _finish(config, run, trials, data.task.primary, jobs, progress)
+    cards = _finish(config, run, trials, data, jobs, progress)
     front = _conclude(config, run, gate, data, seen, teacher, trials, cards, progress)
     _write_timing(run, [trial for trial in trials if trial.metrics is not None], stats)
     _remove_others(run, [card["id"] for card in cards])
@@ -90,7 +92,7 @@ def _search(
 ) -> tuple[list[Trial], SearchStats | None]:
     """Score candidates with the driver that the configuration names; NNI's does not say where its time went."""
     progress.stage(f"searching {', '.join(gate.space.families)} ({jobs} processes)", config.trials)
-    seen = _Watcher(config, data.task.primary, progress)
+    seen = _Watcher(measure(data.task.primary), data.task.primary, progress)
     identity = fingerprint(config, data.hash) | {"teacher_id": teacher.id}
     if config.service == "nni":
         ours = "hwnas.pipeline.service"
@@ -120,24 +122,28 @@ def _search(
 class _Watcher:
     """Turns events of the search into progress."""
 
-    def __init__(self, config: RunConfig, primary: str, progress: Progress) -> None:
-        self._primary, self._progress = primary, progress
-        self._best = 0.0
+    def __init__(self, metric: Metric, primary: str, progress: Progress) -> None:
+        self._metric, self._primary, self._progress = metric, primary, progress
+        self._best: dict[str, float] | None = None
 
     def __call__(self, event: Event) -> None:
-        if event.trial is not None and event.trial.metrics is not None:
-            self._best = max(self._best, event.trial.metrics[self._primary])
+        found = event.trial.metrics if event.trial is not None else None
+        if found is not None and (self._best is None or found["error"] < self._best["error"]):
+            self._best = found
         total, families = event.tally.total, event.tally.families
-        note = f"proposed {total.proposed + total.rejected}, rejected {total.rejected}, best {self._primary} {self._best:.3f}"
+        note = f"proposed {total.proposed + total.rejected}, rejected {total.rejected}"
+        note += f", best {self._metric.title} {self._metric.show(self._best[self._primary])}" if self._best is not None else ""
         note += f", failed {total.failed}" if total.failed else ""
         if len(families) > 1:
             note += "; scored: " + ", ".join(f"{family} {counts.scored}" for family, counts in families.items())
         self._progress.step(total.scored, note)
 
 
-def _finish(config: RunConfig, run: RunDirectory, trials: list[Trial], primary: str, jobs: int, progress: Progress) -> list[Front]:
+def _finish(config: RunConfig, run: RunDirectory, trials: list[Trial], data: RunData, jobs: int, progress: Progress) -> list[Front]:
     """Fully distil the trials that add the most hypervolume; cards in the order of choice. One that fails is told and left out."""
-    chosen = _choose(config, run, trials)
+    chosen = _choose(config, run, trials, data.chance_error)
+    primary = data.task.primary
+    metric = measure(primary)
     progress.stage("distilling, exporting and emulating students", len(chosen))
     waiting = [t for t in chosen if not (run.student(t.hash) / "card.json").exists()]
     done = len(chosen) - len(waiting)
@@ -145,7 +151,7 @@ def _finish(config: RunConfig, run: RunDirectory, trials: list[Trial], primary: 
     with WorkerPool(StudentFinisher(config, run.root), min(jobs, max(len(waiting), 1))) as pool:
         for score in pool.score(Task(t.id, t.parameters, trial_seed(config.seed, t.hash)) for t in waiting):
             done += 1
-            progress.step(done, f"last {primary} {score.metrics[primary]:.3f}" if score.metrics else "")
+            progress.step(done, f"last {metric.title} {metric.show(score.metrics[primary])}" if score.metrics else "")
             if score.metrics is None:
                 progress.say(f"trial {score.id} could not be finished and is left out; --resume tries again: {score.reason}")
     finished = [trial for trial in chosen if (run.student(trial.hash) / "card.json").exists()]
@@ -157,13 +163,13 @@ def _finish(config: RunConfig, run: RunDirectory, trials: list[Trial], primary: 
     return cards
 
 
-def _choose(config: RunConfig, run: RunDirectory, trials: list[Trial]) -> list[Trial]:
-    """At most `students` trials by hypervolume contribution within the budget; the best one where none adds any."""
+def _choose(config: RunConfig, run: RunDirectory, trials: list[Trial], chance_error: float) -> list[Trial]:
+    """At most `students` trials by hypervolume contribution within the budget and below chance; the best one where none adds any."""
     scored = [trial for trial in trials if trial.metrics is not None]
     if not scored:
         raise RunError(f"{run.root}: no candidate could be scored; {run.trials} says why each failed")
     limits = config.limits
-    corner = Objectives(0.5, limits.latency_us * 1.001, limits.ram_bytes + 1, limits.flash_bytes + 1)
+    corner = Objectives(chance_error, limits.latency_us * 1.001, limits.ram_bytes + 1, limits.flash_bytes + 1)
     chosen = select([trial.objectives for trial in scored], config.students, corner)
     return [scored[i] for i in chosen] or [min(scored, key=lambda t: t.objectives.error)]
 
@@ -181,13 +187,13 @@ def _conclude(
 ) -> Front:
     """Freeze the front, score test subjects once, and write front.json and the report."""
     progress.stage("freezing the front and writing the report")
-    primary, limits = data.task.primary, config.limits
-    front, fallen = freeze(cards, primary, limits)
+    task, limits = data.task, config.limits
+    front, fallen = freeze(cards, task, limits)
     if not front:
         broken = "; ".join(f"{card['id']}: {', '.join(over_budget(card, limits))}" for card in fallen)
         raise RunError(f"{run.root}: every student is over budget as emulated ({broken}), although none is as predicted; report this")
     score_test(run, front, data)
-    winner = best(front, primary)
+    winner = best(front, task)
     scored = [trial for trial in trials if trial.metrics is not None]
     records = parse_log(run.trials)[0]
     tally = count(records)
@@ -198,7 +204,9 @@ def _conclude(
         "data": data.name,
         "source": data.split.train.source,
         "windows": data.provenance,
-        "primary": primary,
+        "primary": task.primary,
+        "metric": describe_metric(task),
+        "chance_error": data.chance_error,
         "effort": config.effort,
         "service": config.service,
         "seed": config.seed,
@@ -210,7 +218,7 @@ def _conclude(
             "tuner": config.tuner,
             **_counts(tally.total),
             "reject_share": sum(s.rejected for s in seen.values()) / sum(s.candidates for s in seen.values()),
-            "hypervolume": hypervolume([trial.objectives for trial in scored], limits),
+            "hypervolume": hypervolume([trial.objectives for trial in scored], limits, data.chance_error),
             "families": {family: _family(family, tally, seen[family], cards, front) for family in gate.space.families},
         },
         "best": winner["id"] if winner else None,

@@ -18,12 +18,11 @@ from hwnas.hardware.cost import predict, violations
 from hwnas.hardware.deployment import deploy
 from hwnas.hardware.profile import Profile
 from hwnas.hardware.table import LookupTable, read
-from hwnas.pipeline.profiling import WINDOWS, check_kernels, missing, shapes_of
+from hwnas.pipeline.profiling import check_kernels, missing, shapes_of, windows_of
 from hwnas.space import SearchSpace
 from hwnas.tasks import TASKS
 
 CANDIDATES = 500
-CHANNELS = 1  # of every task's windows
 
 
 class Spread(NamedTuple):
@@ -86,17 +85,18 @@ def describe(
         raise UsageError(f"--window-s: got {window_s:g}; give a number of seconds that holds at least one sample ({1 / task.rate_hz:g} s)")
     generator = np.random.default_rng(seed)
     drawn = [{name: values[generator.integers(len(values))] for name, values in space.choices.items()} for _ in range(candidates)]
-    graphs = [families.build(space.candidate(parameters), Shape(CHANNELS, samples), len(task.outputs)) for parameters in drawn]
+    window = Shape(len(task.channels), samples)
+    graphs = [families.build(space.candidate(parameters), window, len(task.outputs)) for parameters in drawn]
     fits: dict[str, float] = {}
     unknown = ""
     try:
         table = read(profile.table_path)
         check_kernels(table, profile)
         if missing(table, {wanted for graph in graphs for wanted in shapes_of(graph)}):
-            covered = " and ".join(f"{w.length / task.rate_hz:g} s" for w in WINDOWS if w.channels == CHANNELS)
+            covered = " and ".join(sorted(f"{w.length / task.rate_hz:g} s" for w in windows_of(task)))
             raise MissingEntryError(
-                f"the lookup table of '{profile.name}' lacks operators of these candidates; tables that ship cover the spaces that ship at "
-                f"windows of {covered}, and a search profiles the rest when it begins"
+                f"the lookup table of '{profile.name}' lacks operators of these candidates; tables that ship cover the spaces that ship "
+                f"for task {task.name} at windows of {covered}, and a search profiles the rest when it begins"
             )
         fits = {budget: _share(graphs, profile, budget, table, window_s) for budget in ("default", *profile.presets)}
     except CostError as error:

@@ -67,7 +67,7 @@ class Workshop:
 
     def quantise(self, student: Student) -> QuantGraph:
         """The int8 form by PTQ, with ranges from training subjects."""
-        return quantize(student, self.data.split.train.x, self.data.task.labels, self.ptq)
+        return quantize(student, self.data.split.train.x, self.data.task.outputs, self.ptq)
 
     def ship(self, student: Student, seed: int) -> Shipped:
         """The int8 form that leaves the house: PTQ, or QAT on the same lessons where PTQ loses too much on the validation subjects."""
@@ -98,7 +98,7 @@ class WorkshopScorer(ABC):
         self._shop = Workshop.open(self._config, self._root)
 
     def __call__(self, parameters: Mapping[str, Any], seed: int) -> dict[str, float]:
-        """Int8 validation metrics, and `error`, 1 minus the task's primary metric."""
+        """Int8 validation metrics, and `error`, which the task says."""
         shop = self._shop or Workshop.open(self._config, self._root)
         metrics = self.metrics(shop, parameters, seed)
         return {"error": shop.data.task.error(metrics), **metrics}

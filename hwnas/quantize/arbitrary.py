@@ -76,4 +76,4 @@ def quants_of(graph: Graph, points: Sequence[int], scale: float) -> tuple[Quant,
 
 def labels_of(graph: Graph) -> tuple[str, ...]:
     """A name an output."""
-    return tuple(f"class{i}" for i in range(graph.output_shape.channels))
+    return tuple(f"class{i}" for i in range(graph.output_shape.elements))

@@ -1,9 +1,9 @@
-"""`ship`: the int8 form that leaves the house. PTQ; QAT where PTQ loses too much; then a calibrated head. torch; no files."""
+"""`ship`: the int8 form that leaves the house. PTQ; QAT where PTQ loses too much; a classifier's head calibrated. torch; no files."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,14 +19,15 @@ from hwnas.quantize.ptq import DEFAULT, PtqSettings, quantize
 from hwnas.quantize.qat import QuantStudent
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.quantize.scoring import score_outputs
-from hwnas.quantize.sensitivity import Sensitivity, sensitivity
+from hwnas.quantize.sensitivity import POINTS, Sensitivity, sensitivity
+from hwnas.quantize.values import value_of
 from hwnas.student import Student
 from hwnas.tasks.base import Task, Windows
 from hwnas.teachers.cache import predict
 from hwnas.teachers.calibration import fit_temperature
 from hwnas.train import Recipe, Targets, fit
 
-LOSS_ALLOWED = 0.002  # of a metric between 0 and 1: 0.2 points
+ALSO_WATCHED = ("accuracy",)  # beside a task's own error, where a task has them
 Metrics = dict[str, float]
 Method = Literal["ptq", "qat"]
 
@@ -46,7 +47,7 @@ class Shipped:
     """A student's int8 form, and what it was chosen on: metrics on the validation subjects.
 
     Every form is read at the same temperature: of more than two classes it decides how the evidence for the others adds up, so it
-    moves the order of windows too.
+    moves the order of windows too. A regression has no classes to be sure of: its temperature is 1.
 
     Attributes:
         q: the student, its head at `temperature`.
@@ -54,6 +55,7 @@ class Shipped:
         method: how its integers were found.
         temperature: what logits are divided by, so that softmax of them is calibrated.
         float_metrics, ptq, qat, shipped: of `student`, of PTQ, of QAT where it was tried, of `q`.
+        confidence: of a classifier.
         sensitivity: what int8 costs layer by layer (by PTQ).
         reason: why this method, in a sentence; its figures were read at the temperature of PTQ.
         settings: of PTQ.
@@ -67,7 +69,7 @@ class Shipped:
     ptq: Metrics
     qat: Metrics | None
     shipped: Metrics
-    confidence: Confidence
+    confidence: Confidence | None
     sensitivity: tuple[Sensitivity, ...]
     reason: str
     settings: PtqSettings
@@ -84,28 +86,31 @@ def ship(
     seed: int,
     settings: PtqSettings = DEFAULT,
 ) -> Shipped:
-    """PTQ with ranges of `calibration_x`, or QAT by `recipe` on `lessons` where PTQ loses more than 0.2 points and QAT does better.
+    """PTQ with ranges of `calibration_x`, or QAT by `recipe` on `lessons` where PTQ loses more than the task allows and QAT does better.
 
     Raises:
         QuantizationError: the student has no int8 form.
     """
-    logits = predict(student, validation.x)
-    forms: dict[Method, QuantGraph] = {"ptq": quantize(student, calibration_x, task.labels, settings)}
+    real = predict(student, validation.x)
+    forms: dict[Method, QuantGraph] = {"ptq": quantize(student, calibration_x, task.outputs, settings)}
     x = reference.quantize_input(forms["ptq"], validation.x)
     outputs = {"ptq": reference.run(forms["ptq"], x)}
 
     def metrics(temperature: float) -> dict[str, Metrics]:
-        found = {"float": task.metrics(logits / temperature, validation)}
+        found = {"float": task.metrics(real / temperature, validation)}
         for name, q in forms.items():
             found[name] = score_outputs(with_temperature(q, temperature), outputs[name], validation, task)
         return found
 
-    temperature, confidence = calibrate(forms["ptq"], outputs["ptq"], task.classes(validation.y))
+    def temper(form: Method) -> tuple[float, Confidence | None]:
+        """A classifier's temperature by one of its forms."""
+        return (1.0, None) if task.kind == "regression" else calibrate(forms[form], outputs[form], task.classes(validation.y))
+
+    temperature, confidence = temper("ptq")
     found = metrics(temperature)
-    watched = [name for name in (task.primary, "accuracy") if name in found["float"]]
     method: Method = "ptq"
     failure = ""
-    if max(_lost(found, "ptq", watched).values()) > LOSS_ALLOWED:
+    if max(_lost(found, "ptq", task).values()) > task.loss_allowed:
         try:
             forms["qat"] = train_integers(forms["ptq"], lessons, recipe, seed)
         except (QuantizationError, TrainingError) as error:
@@ -113,11 +118,11 @@ def ship(
         else:
             outputs["qat"] = reference.run(forms["qat"], x)
             found = metrics(temperature)
-            if _better(found["qat"], found["ptq"], watched):
+            if _better(_lost(found, "qat", task), _lost(found, "ptq", task), task.loss_allowed):
                 method = "qat"
-    reason = _reason(method, found, watched, failure)
+    reason = _reason(method, found, task, failure)
     if method == "qat":
-        temperature, confidence = calibrate(forms["qat"], outputs["qat"], task.classes(validation.y))
+        temperature, confidence = temper("qat")
         found = metrics(temperature)
     cooled, by_ptq = with_head_at(student, temperature), with_temperature(forms["ptq"], temperature)
     return Shipped(
@@ -161,23 +166,29 @@ def with_head_at(student: Student, temperature: float) -> Student:
     return cooled
 
 
-def _lost(found: Mapping[str, Metrics], form: str, watched: Sequence[str]) -> dict[str, float]:
-    return {name: found["float"][name] - found[form][name] for name in watched}
+def _lost(found: Mapping[str, Metrics], form: str, task: Task) -> Metrics:
+    """What `form` loses against float, by metric: growth of the task's error under its primary's name, and other scores' fall."""
+    before, after = found["float"], found[form]
+    lost = {task.primary: task.error(after) - task.error(before)}
+    return lost | {name: before[name] - after[name] for name in ALSO_WATCHED if name in before and name != task.primary}
 
 
-def _better(a: Metrics, b: Metrics, watched: Sequence[str]) -> bool:
-    """Whether `a` beats `b` in the first metric that tells them apart by more than what may be lost, or else in the first of them."""
-    clear = [name for name in watched if abs(a[name] - b[name]) > LOSS_ALLOWED]
-    name = clear[0] if clear else watched[0]
-    return a[name] > b[name]
+def _better(a: Metrics, b: Metrics, allowed: float) -> bool:
+    """Whether losses `a` beat `b` in the first metric that tells them apart by more than `allowed`, or else in the first of them."""
+    clear = [name for name in a if abs(a[name] - b[name]) > allowed]
+    name = clear[0] if clear else next(iter(a))
+    return a[name] < b[name]
 
 
-def _reason(method: Method, found: Mapping[str, Metrics], watched: Sequence[str], failure: str) -> str:
+def _reason(method: Method, found: Mapping[str, Metrics], task: Task, failure: str) -> str:
+    value = value_of(task.outputs)
+    scale, unit = (1.0, value.unit) if value else (POINTS, "points")
     costs = {
-        form: " and ".join(f"{100 * value:.2f} points of {name}" for name, value in _lost(found, form, watched).items())
+        form: " and ".join(f"{scale * lost:.2f} {unit} of {name}" for name, lost in _lost(found, form, task).items())
         for form in found
         if form != "float"
     }
     if "qat" in costs:
         return f"PTQ costs {costs['ptq']}, QAT {costs['qat']}: {method.upper()} is shipped"
-    return f"PTQ costs {costs['ptq']}" + (f"; QAT was not possible: {failure}" if failure else f"; {100 * LOSS_ALLOWED:g} are allowed")
+    rest = f"QAT was not possible: {failure}" if failure else f"{scale * task.loss_allowed:g} are allowed"
+    return f"PTQ costs {costs['ptq']}; {rest}"

@@ -89,8 +89,8 @@ def quantize(student: Student, calibration_x: NDArray[np.float32], labels: Seque
             weights or activations that are not finite, outputs that are the same for all windows, or an accumulator that could overflow.
     """
     graph = student.graph
-    if len(labels) != graph.output_shape.channels:
-        outputs = graph.output_shape.channels
+    if len(labels) != graph.output_shape.elements:
+        outputs = graph.output_shape.elements
         raise QuantizationError(f"the student has {outputs} outputs, got {len(labels)} labels: {', '.join(labels)}")
     x = _calibration_windows(calibration_x)
     folded = fold(student)

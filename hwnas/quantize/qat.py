@@ -29,6 +29,7 @@ from hwnas.graph import (
     MaxPool1d,
     Node,
     Split,
+    Transpose,
     same_padding,
 )
 from hwnas.quantize.qgraph import (
@@ -50,6 +51,7 @@ from hwnas.quantize.qgraph import (
     outputs_first,
 )
 from hwnas.quantize.straight_through import EXACT_FLOAT32, SPAN, LstmSteps, Requantise, Whole, exact_type
+from hwnas.student import NodeTaps
 
 ACC_MAX = 2**31 - 1
 
@@ -109,8 +111,8 @@ class QuantStudent(nn.Module):
         for index, lstm in q.lstms.items():
             self.nodes[str(index)] = _recurrent(q, index, lstm)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, K) of windows (B, C, T), and every node's real output by node index, shaped as those of `Student`.
+    def forward(self, x: Tensor) -> tuple[Tensor, NodeTaps]:
+        """Outputs (B, K) of windows (B, C, T), and every node's real output by node index, shaped as those of `Student`.
 
         Raises:
             GraphError: windows of another shape than the graph's input.
@@ -121,13 +123,8 @@ class QuantStudent(nn.Module):
         tensors = [steps.unsqueeze(2).contiguous(memory_format=torch.channels_last)]
         for index, node in enumerate(self.graph.nodes[1:], start=1):
             tensors.append(self._node(index, node, *(tensors[i] for i in node.inputs)))
-        taps = {}
-        for index, (node, tensor) in enumerate(zip(self.graph, tensors, strict=True)):
-            real = tensor * self._q.quants[index].scale
-            taps[str(index)] = real if node.shape.modalities > 1 else real.squeeze(2)
-        logits = taps[str(index)].flatten(1)
-        del taps["0"]
-        return logits, taps
+        real = [tensor * self._q.quants[index].scale for index, tensor in enumerate(tensors)]
+        return real[-1].flatten(1), NodeTaps(self.graph, real)
 
     def quant_graph(self) -> QuantGraph:
         """The integers as they are now."""
@@ -174,6 +171,8 @@ class QuantStudent(nn.Module):
             return x.transpose(1, 2)
         if isinstance(op, Join):
             return x.transpose(1, 2).flatten(1, 2).unsqueeze(2)
+        if isinstance(op, Transpose):
+            return x.permute(0, 2, 3, 1)
         raise GraphError(f"node {index}: {op} has no trainable integer form")
 
     def _affine(self, index: int, node: Node, x: Tensor) -> Tensor:

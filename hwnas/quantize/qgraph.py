@@ -15,7 +15,8 @@ saturation is the ReLU. The sum of two tensors and, with one term, each part of 
     out = saturate8(zero_point + ((a - zp_a) * m_a + (b - zp_b) * m_b + 2**19 >> 20)),    m = round(s / s_out * 2**20)
 
 with output scales such that both ratios are below 2, so |sum| <= 2 * 255 * 2**21 < 2**31. Pooling windows keep their input's
-quantisation; a mean is `saturate8(sum(q) * round(2**20 / kernel) + 2**19 >> 20)`. So do `Split` and `Join`, which only move values.
+quantisation; a mean is `saturate8(sum(q) * round(2**20 / kernel) + 2**19 >> 20)`. So do `Split`, `Join`
+and `Transpose`, which only move values.
 
 LSTM (gates i, f, g, o in this order; the formats of TFLite's integer LSTM: gates Q3.12, activations Q0.15, cell state Q4.11):
 
@@ -38,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.errors import QuantizationError
-from hwnas.graph import GATES, OP_NAMES, AvgPool1d, Conv1d, DepthwiseConv1d, Graph, Join, Lstm, MaxPool1d, Op, Split
+from hwnas.graph import GATES, OP_NAMES, AvgPool1d, Conv1d, DepthwiseConv1d, Graph, Join, Lstm, MaxPool1d, Op, Split, Transpose
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
@@ -53,7 +54,7 @@ GATE_SCALE_BITS = GATE_BITS + SHIFT_BITS - LSTM_SHIFT_BITS  # a gate's multiplie
 BIAS_MAX = 2**30  # of convolutions and dense layers; the other half of int32 is left to their sums
 QMIN, QMAX = -128, 127
 WEIGHT_MAX = 127
-KEEPS_QUANTISATION: tuple[type[Op], ...] = (AvgPool1d, MaxPool1d, Split, Join)  # what writes values of its input, or their mean
+KEEPS_QUANTISATION: tuple[type[Op], ...] = (AvgPool1d, MaxPool1d, Split, Join, Transpose)  # what writes values of its input, or their mean
 
 
 @dataclass(frozen=True)

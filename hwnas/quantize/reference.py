@@ -29,6 +29,7 @@ from hwnas.graph import (
     Lstm,
     MaxPool1d,
     Split,
+    Transpose,
     same_padding,
 )
 from hwnas.quantize.activation import sigmoid, tanh
@@ -76,7 +77,7 @@ def run_all(q: QuantGraph, x: Int8) -> list[Int8]:
 
 
 def run_node(q: QuantGraph, index: int, *inputs: Int8) -> Int8:
-    """Output of node `index`, int8 (N, M * L, C), given its inputs. Modalities are windows of their own to all but `Split` and `Join`."""
+    """Output of node `index`, int8 (N, M * L, C), given its inputs. Modalities are windows of their own to all that does not move them."""
     node = q.graph.nodes[index]
     op, source, windows = node.op, q.graph.in_shape(node), len(inputs[0])
     if isinstance(op, Split):
@@ -84,6 +85,8 @@ def run_node(q: QuantGraph, index: int, *inputs: Int8) -> Int8:
     if isinstance(op, Join):
         modalities = inputs[0].reshape(windows, source.modalities, source.length, source.channels)
         return modalities.transpose(0, 2, 1, 3).reshape(windows, source.length, -1)
+    if isinstance(op, Transpose):
+        return inputs[0].transpose(0, 2, 1)
     if source.modalities > 1:
         inputs = tuple(x.reshape(-1, source.length, source.channels) for x in inputs)
     return _run_modality(q, index, *inputs).reshape(windows, node.shape.rows, node.shape.channels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hwnas.quantize import reference
-from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.quantize.qgraph import Doubles, Int8, QuantGraph
 from hwnas.tasks.base import Task, Windows
 
 
@@ -15,8 +15,14 @@ def score_int8(q: QuantGraph, windows: Windows, task: Task) -> dict[str, float]:
 
 
 def score_outputs(q: QuantGraph, outputs: Int8, windows: Windows, task: Task) -> dict[str, float]:
-    """The task's metrics of int8 outputs (N, K) that some runtime gave for `windows`.
+    """The task's metrics of int8 outputs (N, K) that some runtime gave for `windows`."""
+    return task.metrics(real_outputs(q, outputs), windows)
+
+
+def real_outputs(q: QuantGraph, outputs: Int8) -> Doubles:
+    """What int8 outputs (N, K) stand for.
 
     Scales are float32 values, so the products are exact in float64: rounding breaks no tie between two windows.
     """
-    return task.metrics((outputs.astype(np.float64) - q.output.zero_point) * q.output.scale, windows)
+    real: Doubles = (outputs.astype(np.float64) - q.output.zero_point) * q.output.scale
+    return real

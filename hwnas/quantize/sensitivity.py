@@ -28,8 +28,8 @@ class Sensitivity:
     Attributes:
         node: index of a node with weights.
         operator: its operator's name.
-        loss: points of the task's primary metric that are lost, negative where it gains.
-        logit_mse: mean squared change of the logits.
+        loss: what the task's error grows by, negative where it falls: points (hundredths) of a classification, units of a regression.
+        logit_mse: mean squared change of the outputs.
     """
 
     node: int
@@ -45,13 +45,13 @@ def sensitivity(student: Student, q: QuantGraph, windows: Windows, task: Task, l
     """
     some = windows.take(_spread(task.strata(windows.y), limit))
     expected = predict(student, some.x)
-    error = task.error(task.metrics(expected, some))
+    error, scale = task.error(task.metrics(expected, some)), 1.0 if task.kind == "regression" else POINTS
     found = []
     for index in sorted([*q.constants, *q.lstms]):
         logits = predict(one_in_int8(student, q, index), some.x)
         loss = task.error(task.metrics(logits, some)) - error
         mse = float(np.square(logits.astype(np.float64) - expected).mean())
-        found.append(Sensitivity(index, OP_NAMES[type(q.graph.nodes[index].op)], POINTS * loss, mse))
+        found.append(Sensitivity(index, OP_NAMES[type(q.graph.nodes[index].op)], scale * loss, mse))
     return tuple(found)
 
 

@@ -15,7 +15,43 @@ Trial = Mapping[str, Any]
 NONE = "–"  # noqa: RUF001  (an en dash, for a figure that does not exist)
 PREDICTED, EMULATED = "predicted", "emulated"
 KINDS = {PREDICTED: "predicted", EMULATED: "emulated (modelled cycles)"}
-METRICS = {"af_auc": "AF AUC", "accuracy": "accuracy", "macro_f1": "macro-F1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How one metric is shown: name, unit (none for a share or a coefficient), and whether a smaller one is better."""
+
+    name: str
+    unit: str = ""
+    lower: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name and unit, for the head of a column."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    @property
+    def axis(self) -> str:
+        """The title, and which way is up where that is not the better one."""
+        return f"{self.title}, lower is better" if self.lower else self.title
+
+    def show(self, value: float | None, decimals: int = 3) -> str:
+        """`value`, one decimal fewer where it has a unit."""
+        return figure(value, decimals - bool(self.unit))
+
+
+# In the order in which a report shows them after a run's primary one.
+METRICS = {
+    "af_auc": Metric("AF AUC"),
+    "kappa": Metric("kappa"),
+    "accuracy": Metric("accuracy"),
+    "macro_f1": Metric("macro-F1"),
+    "mae_bpm": Metric("MAE", "BPM", lower=True),
+    "mae_clipped_bpm": Metric("MAE, clipped", "BPM", lower=True),
+    "mae_subjects_bpm": Metric("MAE, mean of subjects", "BPM", lower=True),
+    "rmse_bpm": Metric("RMSE", "BPM", lower=True),
+    "within_5_bpm": Metric("within 5 BPM"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +121,33 @@ class Section:
 
 
 def primary(front: Front) -> str:
-    """Name of the metric that the search maximised."""
+    """Name of the metric that students were compared by."""
     return str(front.get("primary", "af_auc"))
 
 
+def measure(metric: str) -> Metric:
+    """How the metric of that name is shown; one that is not known is better the larger it is."""
+    return METRICS.get(metric, Metric(metric.replace("_", " ")))
+
+
 def title(metric: str) -> str:
-    """A metric's name as people write it."""
-    return METRICS.get(metric, metric.replace("_", " "))
+    """A metric's name as people write it, and its unit."""
+    return measure(metric).title
+
+
+def metrics_of(front: Front) -> list[str]:
+    """The primary metric and all others in `METRICS` that some student has."""
+    students = (*front.get("students", []), *front.get("fallen", []))
+    found = {name for s in students for part in (s.get("metrics") or {}).values() for name in part or {}}
+    return [primary(front), *(name for name in METRICS if name in found and name != primary(front))]
+
+
+def best_student(front: Front) -> Mapping[str, Any] | None:
+    """The student of the front with the best validation score."""
+    metric = primary(front)
+    known = [(s, value) for s in front.get("students", []) if (value := score(s, "validation", metric)) is not None]
+    sign = -1 if measure(metric).lower else 1
+    return max(known, key=lambda pair: sign * pair[1])[0] if known else None
 
 
 def cost(row: Mapping[str, Any], name: str, kind: str = PREDICTED) -> float | None:

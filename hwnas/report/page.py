@@ -19,15 +19,16 @@ from hwnas.report.content import (
     PREDICTED,
     Front,
     Section,
+    best_student,
     cost,
     doubt,
     families,
     figure,
+    measure,
     primary,
     score,
     share,
     source,
-    title,
 )
 from hwnas.report.facts import OBJECTIVES, facts, heading
 from hwnas.report.figures import FIRST_AXIS, axes, interactive
@@ -65,8 +66,8 @@ PAGE = """<!doctype html>
 
 def render(front: Front, sections: Sequence[Section], cloud: Cloud) -> str:
     """The whole page."""
-    metric = title(primary(front))
-    plot = interactive(cloud, f"{metric} (validation, int8, {source(front)})").to_html(
+    metric = measure(primary(front))
+    plot = interactive(cloud, f"{metric.axis} (validation, int8, {source(front)})").to_html(
         full_html=False, include_plotlyjs=True, div_id="pareto", config={"displayModeBar": False, "responsive": True}
     )
     labels = {name: quantity.name for name, quantity in COSTS.items()}
@@ -75,7 +76,7 @@ def render(front: Front, sections: Sequence[Section], cloud: Cloud) -> str:
         for name, text in labels.items()
     )
     note = (
-        f"Costs are predicted; {metric} is that of the int8 form on validation subjects, {source(front)} data. A thin line joins "
+        f"Costs are predicted; {metric.title} is that of the int8 form on validation subjects, {source(front)} data. A thin line joins "
         "a student's score after the short and after the full distillation. Hover a point for its "
         "architecture, cost and scores; drag to zoom, double-click to reset. "
         f"{OBJECTIVES}"
@@ -97,14 +98,15 @@ def render(front: Front, sections: Sequence[Section], cloud: Cloud) -> str:
 
 def tiles(front: Front) -> list[tuple[str, str, str]]:
     """The few figures to see first: (title, figure, what it is)."""
-    metric, students, teacher = primary(front), front.get("students", []), front.get("teacher") or {}
+    first, students, teacher = primary(front), front.get("students", []), front.get("teacher") or {}
+    metric = measure(first)
     counted = Counter(str(s.get("family")) for s in students)
     known = families(front)
     mix = ", ".join(f"{family} {counted[family]}" for family in known) if len(known) > 1 else ""
     made = [("students on the front", str(len(students)), mix or "int8, fully distilled")]
-    chosen = max(students, key=lambda s: score(s, "validation", metric) or 0.0, default=None)
+    chosen = best_student(front)
     if chosen is not None:
-        made.append((f"best student, {title(metric)}", figure(score(chosen, "test", metric)), f"test, int8, {source(front)}"))
+        made.append((f"best student, {metric.title}", metric.show(score(chosen, "test", first)), f"test, int8, {source(front)}"))
         kind = EMULATED if cost(chosen, "latency_us", EMULATED) is not None else PREDICTED
         made += [
             (f"its {q.title}", q.show(cost(chosen, name, kind)), " ".join(filter(None, (doubt(front, name), KINDS[kind]))))
@@ -115,7 +117,7 @@ def tiles(front: Front) -> list[tuple[str, str, str]]:
     if reached:
         size = figure(teacher.get("parameters"))
         part = "test, " if "test" in reached else ""
-        made.append((f"teacher, {title(metric)}", figure(reached.get("test", reached).get(metric)), f"{part}float, {size} parameters"))
+        made.append((f"teacher, {metric.title}", metric.show(reached.get("test", reached).get(first)), f"{part}float, {size} parameters"))
     rejected = (front.get("search") or {}).get("reject_share")
     return [*made, ("random candidates over budget", share(rejected), "never trained")] if rejected is not None else made
 

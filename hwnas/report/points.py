@@ -21,6 +21,7 @@ from hwnas.report.content import (
     doubt,
     families,
     figure,
+    measure,
     primary,
     score,
     short_score,
@@ -101,14 +102,15 @@ def _points(
 def _text(row: Mapping[str, Any], y: float, before: float | None, metric: str, doubts: Mapping[str, str]) -> tuple[str, ...]:
     lines = [str(row.get("id", row.get("number", NONE))), ": ".join(str(row[name]) for name in ("family", "summary") if row.get(name))]
     lines += [f"not on the front: {row['fallen']}"] if row.get("fallen") else []
-    lines.append(f"{title(metric)}, validation: {y:.3f}" + (f" (short distillation {before:.3f})" if before is not None else ""))
+    shown = measure(metric).show
+    lines.append(f"{title(metric)}, validation: {shown(y)}" + (f" (short distillation {shown(before)})" if before is not None else ""))
     tested = score(row, "test", metric) if "test" in row.get("metrics", {}) else None
-    lines += [f"{title(metric)}, test: {tested:.3f}"] if tested is not None else []
+    lines += [f"{title(metric)}, test: {shown(tested)}"] if tested is not None else []
     size = {**(row.get("cost") or {}), **row}
     lines.append(f"{figure(size.get('parameters'))} parameters, {figure(size.get('macs'))} MACs")
     for kind, label in KINDS.items():
         figures = {name: cost(row, name, kind) for name in FIGURES}
-        shown = [q.phrase(figures[name], doubts[name]) for name, q in FIGURES.items() if name in COSTS or figures[name] is not None]
+        phrases = [q.phrase(figures[name], doubts[name]) for name, q in FIGURES.items() if name in COSTS or figures[name] is not None]
         if kind != EMULATED or cost(row, "latency_us", kind) is not None:
-            lines += [f"{label}:", "  " + ", ".join(shown)]
+            lines += [f"{label}:", "  " + ", ".join(phrases)]
     return tuple(line for line in lines if line)

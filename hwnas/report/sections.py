@@ -9,7 +9,6 @@ from typing import Any
 from hwnas.report.content import (
     FIGURES,
     KINDS,
-    METRICS,
     NONE,
     Column,
     Front,
@@ -20,6 +19,8 @@ from hwnas.report.content import (
     families,
     figure,
     flatten,
+    measure,
+    metrics_of,
     primary,
     score,
     share,
@@ -54,7 +55,7 @@ def sections(front: Front, trials: Sequence[Trial]) -> list[Section]:
 
 def _quality(heading: str, students: Sequence[Mapping[str, Any]], front: Front, *, reasons: bool = False) -> Section:
     first = primary(front)
-    metrics = [first, *(m for m in METRICS if m != first)]
+    metrics = metrics_of(front)
     parts = {"validation": "validation, int8"} | ({} if reasons else {"test": "test, int8"})
     several = len(families(front)) > 1
     columns = [Column("student"), *([Column("family", words=True)] if several else [])]
@@ -68,8 +69,8 @@ def _quality(heading: str, students: Sequence[Mapping[str, Any]], front: Front, 
             *([str(s.get("fallen") or NONE)] if reasons else []),
             figure(s.get("parameters")),
             figure(s.get("macs")),
-            figure(short_score(s, first) if "short_validation" in s else None),
-            *(figure(score(s, part, m)) for part in parts for m in metrics),
+            measure(first).show(short_score(s, first) if "short_validation" in s else None),
+            *(measure(m).show(score(s, part, m)) for part in parts for m in metrics),
         )
         for s in students
     )
@@ -77,6 +78,7 @@ def _quality(heading: str, students: Sequence[Mapping[str, Any]], front: Front, 
         f'Scores of the int8 form on {source(front)} data; "short" is after the short distillation of the search. Students are '
         "chosen on validation subjects; test subjects are scored once, after that."
     )
+    note += f" {title(first)}: lower is better." if measure(first).lower else ""
     note += " Students that are not on the front are not scored on test subjects." if reasons else ""
     return Section(heading, note, tuple(columns), rows, figures=True)
 
@@ -111,7 +113,7 @@ def _architectures(students: Sequence[Mapping[str, Any]]) -> Section:
 def _teacher(front: Front) -> Section:
     teacher = front.get("teacher") or {}
     rows = [(key, figure(teacher.get(key))) for key in ("id", "name", "parameters", "hash") if teacher.get(key) is not None]
-    rows += [(f"{title(name)}{suffix}", figure(value)) for name, value, suffix in _flat_metrics(teacher.get("metrics") or {})]
+    rows += [(f"{title(name)}{suffix}", measure(name).show(value)) for name, value, suffix in _flat_metrics(teacher.get("metrics") or {})]
     rows += [(name, figure(value)) for name, value in flatten(teacher.get("calibration") or {})]
     for number, member in enumerate(teacher.get("members") or (), start=1):
         temperature = figure(member["calibration"]["temperature"])

@@ -7,13 +7,13 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from hwnas.report.content import DOUBTS, FIGURES, KINDS, METRICS, Front, cost, doubt_factor, primary, score, short_score, source
+from hwnas.report.content import DOUBTS, FIGURES, KINDS, Front, cost, doubt_factor, metrics_of, primary, score, short_score, source
 
 
 def render(front: Front) -> str:
     """The front, then the students that fell, as CSV text; an empty field is a figure that does not exist."""
     first = primary(front)
-    metrics = list(dict.fromkeys([first, *METRICS]))
+    metrics = metrics_of(front)
     rows: list[dict[str, Any]] = []
     for status, key in (("front", "students"), ("fallen", "fallen")):
         for s in front.get(key, []):

@@ -5,7 +5,21 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
-from hwnas.report.content import COSTS, EMULATED, NONE, PREDICTED, Front, cost, doubt, families, figure, primary, score, source, title
+from hwnas.report.content import (
+    COSTS,
+    EMULATED,
+    NONE,
+    PREDICTED,
+    Front,
+    cost,
+    doubt,
+    families,
+    figure,
+    measure,
+    primary,
+    score,
+    source,
+)
 from hwnas.report.facts import warning
 from hwnas.report.sections import family_counts
 
@@ -35,11 +49,12 @@ def terminal_table(front: Front) -> Table:
     for name, shown in kinds.items():
         for kind in shown:
             table.add_column(COSTS[name].title.replace(", ", "\n") + f"\n{'emul.' if kind == EMULATED else 'pred.'}", justify="right")
+    metric = measure(first)
     for part in ("valid.", "test"):
-        table.add_column(f"{title(first)}\n{part}", justify="right", style="bold", no_wrap=True)
+        table.add_column("\n".join(filter(None, (metric.name, metric.unit, part))), justify="right", style="bold", no_wrap=True)
     for s in students:
         costs = [COSTS[name].show(cost(s, name, kind), doubt(front, name)) for name, shown in kinds.items() for kind in shown]
-        quality = [figure(score(s, part, first)) for part in ("validation", "test")]
+        quality = [metric.show(score(s, part, first)) for part in ("validation", "test")]
         table.add_row(str(s["id"]), str(s.get("family") or NONE) if several else figure(s.get("parameters")), *costs, *quality)
     return table
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hwnas.report import figures, markdown, page, points, table
-from hwnas.report.content import Front, Trial, primary, source, title
+from hwnas.report.content import Front, Trial, measure, primary, source
 from hwnas.report.facts import warning
 from hwnas.report.sections import sections
 from hwnas.resources import write_bytes, write_text
@@ -22,7 +22,7 @@ def write(run_dir: Path, front: Front, trials: Sequence[Trial]) -> None:
     Raises:
         RunError: a file cannot be written.
     """
-    cloud, content, metric = points.cloud(front, trials), sections(front, trials), title(primary(front))
+    cloud, content, metric = points.cloud(front, trials), sections(front, trials), measure(primary(front)).axis
     heading = f"{front.get('task')} on {front.get('profile')}: {len(cloud.front)} students on the front ({source(front)} data)"
     heading += f"\n{warning(front)}" if warning(front) else ""
     write_text(run_dir / "front.csv", table.render(front))

@@ -120,11 +120,43 @@ class ModalityConv(SearchSpace):
     block: PooledConv
 
 
+class Bank(Group):
+    """Band-pass filters at 1 / `pool` of the rate, one response every `stride` samples."""
+
+    bands: Choice
+    kernel: Choice
+    pool: Choice
+    stride: Choice
+
+
+class WideMixer(Mixer):
+    """The convolution over modalities and neighbouring bands."""
+
+    kernel: Choice
+
+
+class BandBlock(Group):
+    """Depthwise and pointwise convolution along frequency, around a shortcut."""
+
+    kernel: Choice
+    dilation: Choice
+
+
+class Spectral(SearchSpace):
+    """Filter bank that all modalities share, mean responses, convolutions along frequency."""
+
+    bank: Bank
+    mixer: WideMixer
+    blocks: Choice
+    block: BandBlock
+
+
 FORMS: dict[str, type[SearchSpace]] = {
     "mobilenet1d": MobileNet1d,
     "microresnet": MicroResNet,
     "lstm": LstmSpace,
     "modality_conv": ModalityConv,
+    "spectral": Spectral,
 }
 
 

@@ -1,6 +1,7 @@
-"""Heart rate as numbers: 180 classes of 1 BPM, soft targets, the expectation that reads classes out, a student's scale. Numpy only.
+"""Heart rate as numbers: classes of 1 BPM or wider, soft targets, the expectation that reads classes out, a student's scale. Numpy only.
 
-The classes are those of the PPG scaling study (arXiv 2511.18829): 30, 31 ... 209 BPM.
+The 180 classes are those of the PPG scaling study (arXiv 2511.18829): 30, 31 ... 209 BPM. A student may answer wider ones, several of
+these joined: any number of classes that divides 180.
 """
 
 from __future__ import annotations
@@ -11,12 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from hwnas.errors import DataError
+
 Floats = NDArray[np.floating[Any]]
 
 LOWEST_BPM, CLASSES = 30, 180
 CENTRE_BPM, SPAN_BPM = 120.0, 90.0  # a student's output of -1 is 30 BPM, of 1 is 210 BPM
-VALUES_BPM: NDArray[np.float64] = np.arange(LOWEST_BPM, LOWEST_BPM + CLASSES, dtype=np.float64)
-LABELS = tuple(f"{int(value)} bpm" for value in VALUES_BPM)
+LABELS = tuple(f"{LOWEST_BPM + k} bpm" for k in range(CLASSES))
+
+
+def values_bpm(count: int = CLASSES) -> NDArray[np.float64]:
+    """The middle (count,) of each of `count` classes; raises DataError where 180 cannot be joined to so many."""
+    if count < 2 or CLASSES % count:
+        allowed = ", ".join(str(n) for n in range(2, CLASSES + 1) if CLASSES % n == 0)
+        raise DataError(f"{count} classes of heart rate; {CLASSES} classes of 1 BPM can be joined to {allowed}")
+    width = CLASSES // count
+    return LOWEST_BPM + (width - 1) / 2 + width * np.arange(count, dtype=np.float64)
 
 
 def classes(bpm: Floats) -> NDArray[np.int64]:
@@ -24,14 +35,16 @@ def classes(bpm: Floats) -> NDArray[np.int64]:
     return np.asarray(np.clip(np.rint(bpm) - LOWEST_BPM, 0, CLASSES - 1), dtype=np.int64)
 
 
-def soft_targets(bpm: Floats, sigma_bpm: float) -> NDArray[np.float64]:
-    """Gaussian class probabilities (N, 180) around heart rates (N,), each row summing to 1."""
-    return np.asarray(softmax(-0.5 * ((VALUES_BPM - np.asarray(bpm, dtype=np.float64)[:, None]) / sigma_bpm) ** 2, axis=1))
+def soft_targets(bpm: Floats, sigma_bpm: float, count: int = CLASSES) -> NDArray[np.float64]:
+    """Gaussian class probabilities (N, count) around heart rates (N,), each row summing to 1."""
+    distance = values_bpm(count) - np.asarray(bpm, dtype=np.float64)[:, None]
+    return np.asarray(softmax(-0.5 * (distance / sigma_bpm) ** 2, axis=1))
 
 
 def expectation(logits: Floats, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Heart rates (N,) in BPM: the mean of the classes under softmax(`logits` (N, 180) / `temperature`)."""
-    return np.asarray(softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1) @ VALUES_BPM)
+    """Heart rates (N,) in BPM: the mean of the classes under softmax(`logits` (N, K) / `temperature`)."""
+    wide = np.asarray(logits, dtype=np.float64) / temperature
+    return np.asarray(softmax(wide, axis=1) @ values_bpm(wide.shape[1]))
 
 
 def to_output(bpm: Floats) -> NDArray[np.float32]:

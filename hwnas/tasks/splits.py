@@ -5,6 +5,7 @@ Assignments are drawn at random and chosen by labels only, never by signals.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,15 +70,16 @@ def grouped_folds(windows: Windows, folds: int, seed: int, task: Task) -> tuple[
 
 
 def held_out(windows: Windows, test: Sequence[str], seed: int, task: Task) -> Split:
-    """The split that tests the subjects `test`; a quarter of the others validate.
+    """The split that tests the subjects `test`, names or patterns such as `test-*`; a quarter of the others validate.
 
     Raises:
         DataError: an unknown subject, or as `grouped_folds`.
     """
-    names = np.unique(windows.subject)
-    if unknown := sorted(set(test) - set(names.tolist())):
+    names = windows.subjects
+    meant = {pattern: fnmatch.filter(names, pattern) for pattern in test}
+    if unknown := [pattern for pattern, found in meant.items() if not found]:
         raise DataError(f"{windows.name}: no subject {unknown[0]} to hold out; it has {', '.join(names)}")
-    return _hold_out(windows, np.isin(names, list(test)), [seed], task, "the part held out")
+    return _hold_out(windows, np.isin(names, [name for found in meant.values() for name in found]), [seed], task, "the part held out")
 
 
 def _hold_out(windows: Windows, tested: NDArray[np.bool_], seed: list[int], task: Task, where: str) -> Split:

@@ -1,7 +1,7 @@
 """Teachers: networks too large for the target that the students learn from, calibrated, carded and fixed by content hash.
 
-A teacher's forward takes (B, C, T), with any C and any T from `MIN_SAMPLES` on, and returns logits (B, K) and taps: "stage1" ...
-"stageN" (B, channels, L) and "embedding" (B, width).
+A teacher's forward takes (B, C, T), with any C from its own least number and any T from `MIN_SAMPLES` on, and returns logits (B, K)
+and taps: "stage1" ... "stageN" (B, channels, L) and "embedding" (B, width). A teacher that was made elsewhere may have no taps.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from hwnas.errors import UsageError, unknown
+from hwnas.errors import ConfigError, UsageError, unknown
 from hwnas.teachers.ensemble import Ensemble
-from hwnas.teachers.resnet1d import resnet18_1d, resnet34_1d, resnet50_1d
+from hwnas.teachers.pulse import pulse
+from hwnas.teachers.resnet1d import resnet18_1d, resnet18_1d_8, resnet18_1d_16, resnet34_1d, resnet50_1d
+from hwnas.teachers.spectrum import spectrum
 from hwnas.teachers.transformer import ppg_transformer
 
 ENSEMBLE = "ensemble:"
+FROM = "from:"  # followed by the folder of a finished teacher: nothing is trained
 MIN_SAMPLES = 32  # the residual networks shorten the time axis by that factor; one position is left
 
 
@@ -26,12 +29,13 @@ MIN_SAMPLES = 32  # the residual networks shorten the time axis by that factor; 
 class TeacherSpec:
     """One row of the table: how the network is made from (input channels, classes), what it is, and its size.
 
-    `parameters` is the number of trained values for one channel and six classes.
+    `parameters` is the number of trained values for six classes and `channels`, the fewest channels that it reads.
     """
 
     make: Callable[[int, int], nn.Module]
     about: str
     parameters: int
+    channels: int = 1
 
     @property
     def description(self) -> str:
@@ -40,22 +44,28 @@ class TeacherSpec:
 
 
 TEACHERS: dict[str, TeacherSpec] = {
+    "resnet18_1d_8": TeacherSpec(resnet18_1d_8, "the slim 1-D ResNet-18 at a third of its widths, for sweeps over capacity", 24_582),
+    "resnet18_1d_16": TeacherSpec(resnet18_1d_16, "the slim 1-D ResNet-18 at two thirds of its widths, for sweeps over capacity", 97_458),
     "resnet18_1d": TeacherSpec(resnet18_1d, "1-D ResNet-18, slim, trains on a CPU in minutes", 217_470),
     "ppg_transformer": TeacherSpec(ppg_transformer, "patches, 4 pre-norm encoder blocks, slim, trains on a CPU in minutes", 341_046),
+    "pulse": TeacherSpec(pulse, "PPG attends to acceleration, for heart rate, trains on a CPU in minutes", 131_990, channels=2),
+    "spectrum": TeacherSpec(spectrum, "spectra and convolutions along the rate, for heart rate, trains on a CPU in minutes", 20_134),
     "resnet34_1d": TeacherSpec(resnet34_1d, "1-D ResNet-34 of the literature, needs hours on a CPU", 21_279_302),
     "resnet50_1d": TeacherSpec(resnet50_1d, "1-D ResNet-50 of the literature, bottleneck blocks, needs hours on a CPU", 23_511_878),
 }
 
 
 def members(name: str) -> tuple[str, ...]:
-    """Names of the networks that teacher `name` is made of: (`name`,) itself, or those of `ensemble:a+b+c`.
+    """Names of the networks that teacher `name` is made of: (`name`,) itself, those of `ensemble:a+b+c`, none of `from:FOLDER`.
 
     Raises:
         UsageError: no teacher of that name, an ensemble of fewer than two, or one inside another.
     """
+    if name.startswith(FROM):
+        return ()
     if not name.startswith(ENSEMBLE):
         if name not in TEACHERS:
-            raise UsageError(f"{unknown('teacher', name, TEACHERS)} Several as one: {ENSEMBLE}A+B")
+            raise UsageError(f"{unknown('teacher', name, TEACHERS)} Several as one: {ENSEMBLE}A+B; one that is finished: {FROM}FOLDER")
         return (name,)
     parts = tuple(name.removeprefix(ENSEMBLE).split("+"))
     if any(part.startswith(ENSEMBLE) for part in parts):
@@ -69,6 +79,20 @@ def members(name: str) -> tuple[str, ...]:
     return parts
 
 
+def check_channels(name: str, channels: int) -> None:
+    """Refuse a teacher that windows of `channels` channels are not enough for.
+
+    Raises:
+        UsageError: no teacher of that name. ConfigError: too few channels.
+    """
+    for one in members(name):
+        if channels < (needed := TEACHERS[one].channels):
+            raise ConfigError(
+                f"teacher '{one}' reads {needed} channels at least ({TEACHERS[one].about}), the windows have {channels}; choose another "
+                f"teacher: {', '.join(other for other, spec in TEACHERS.items() if spec.channels <= channels)}"
+            )
+
+
 def member_seeds(name: str, seed: int) -> tuple[int, ...]:
     """Seed of each of `members(name)`: `seed` where a name comes first, as if it were the only teacher, and others where it comes again."""
     names = members(name)
@@ -80,8 +104,9 @@ def build(name: str, in_channels: int, classes: int, *, seed: int = 0) -> nn.Mod
     """The untrained teacher `name`: (B, C, T) -> (logits (B, classes), taps); its weights depend on `seed` alone.
 
     Raises:
-        UsageError: no teacher of that name.
+        UsageError: no teacher of that name. ConfigError: it reads more channels.
     """
+    check_channels(name, in_channels)
     made = [_build(one, in_channels, classes, own) for one, own in zip(members(name), member_seeds(name, seed), strict=True)]
     return made[0] if len(made) == 1 else Ensemble(made)
 
@@ -92,4 +117,4 @@ def _build(name: str, in_channels: int, classes: int, seed: int) -> nn.Module:
         return TEACHERS[name].make(in_channels, classes)
 
 
-__all__ = ["ENSEMBLE", "MIN_SAMPLES", "TEACHERS", "TeacherSpec", "build", "member_seeds", "members"]
+__all__ = ["ENSEMBLE", "FROM", "MIN_SAMPLES", "TEACHERS", "TeacherSpec", "build", "check_channels", "member_seeds", "members"]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Ints = NDArray[np.integer[Any]]
 
 STRETCH = 0.20  # rate changed by up to this share
 GAMMA = 0.50  # pulse shape: exponent between exp(-GAMMA) and exp(GAMMA)
@@ -23,12 +24,15 @@ NOISE = 0.05  # standard deviation of the sensor noise
 CUTOUT = 0.10  # longest flat stretch, as a share of the window
 
 
-def augment(x: Floats, generator: np.random.Generator, strength: float = 1.0) -> Floats:
-    """One random variant of each window of `x` (N, C, T); `strength` scales every effect, 0 gives `x` back."""
-    if strength == 0.0:
-        return x
+def augment(x: Floats, generator: np.random.Generator, strength: float = 1.0) -> tuple[Floats, Floats]:
+    """One random variant of each window of `x` (N, C, T), and how many times as fast its rhythm is (N,).
+
+    A heart rate of the window must be multiplied by that. `strength` scales every effect, 0 gives `x` back at rate 1.
+    """
     count, channels, length = x.shape
-    out = _stretch(x, generator, strength)
+    if strength == 0.0:
+        return x, np.ones(count, dtype=np.float32)
+    out, rate = _stretch(x, generator, strength)
     gamma = np.exp(generator.uniform(-GAMMA, GAMMA, (count, 1, 1)) * strength)
     out = np.clip((out + 1.0) * 0.5, 0.0, 1.0) ** gamma.astype(np.float32)
     out *= 1.0 + MODULATION * strength * _waves(generator, (count, channels), length)
@@ -36,7 +40,9 @@ def augment(x: Floats, generator: np.random.Generator, strength: float = 1.0) ->
     noise = np.abs(generator.normal(0.0, NOISE * strength, (count, channels, 1))).astype(np.float32)
     out += noise * generator.standard_normal((count, channels, length), dtype=np.float32)
     _cut(out, generator, strength)
-    return scale(out)
+    out = scale(out)
+    out[x.max(axis=2) == x.min(axis=2)] = 0.0  # a channel without a signal, such as motion at rest, stays one
+    return out, rate
 
 
 def scale(x: NDArray[np.floating[Any]]) -> Floats:
@@ -45,19 +51,22 @@ def scale(x: NDArray[np.floating[Any]]) -> Floats:
     return np.asarray((x - low) * (2.0 / np.maximum(high - low, 1e-6)) - 1.0, dtype=np.float32)
 
 
-def view(x: Floats, number: int, *, strength: float, seed: int) -> Floats:
-    """Fixed variant `number` of `x` (N, C, T); number 0 is `x` itself.
+def view(x: Floats, number: int, *, strength: float, seed: int, places: Ints | None = None) -> tuple[Floats, Floats]:
+    """Fixed variant `number` of `x` (N, C, T) and its rate (N,), as `augment` gives them; number 0 is `x` itself.
 
-    A window's variant depends on `seed`, the number and the window's place only, so that a shorter set has the same ones.
+    A window's variant depends on `seed`, the number and the window's place only, so that a shorter set has the same ones; of a part of
+    a set, `places` (N,) tells them.
     """
     if number == 0:
-        return x
-    rows = [augment(x[i : i + 1], np.random.default_rng([seed, number, i]), strength) for i in range(len(x))]
-    return np.concatenate(rows)
+        return x, np.ones(len(x), dtype=np.float32)
+    out, rate = np.empty_like(x), np.empty(len(x), dtype=np.float32)
+    for i, place in enumerate(range(len(x)) if places is None else places.tolist()):
+        out[i : i + 1], rate[i : i + 1] = augment(x[i : i + 1], np.random.default_rng([seed, number, place]), strength)
+    return out, rate
 
 
-def _stretch(x: Floats, generator: np.random.Generator, strength: float) -> Floats:
-    """Faster or slower around a random point; what lies outside the window is mirrored, which keeps intervals."""
+def _stretch(x: Floats, generator: np.random.Generator, strength: float) -> tuple[Floats, Floats]:
+    """Faster or slower around a random point, and the rate (N,); what lies outside the window is mirrored, which keeps intervals."""
     count, channels, length = x.shape
     rate = np.exp(generator.uniform(-STRETCH, STRETCH, (count, 1)) * strength)
     centre = generator.uniform(0.0, length - 1.0, (count, 1))
@@ -68,7 +77,7 @@ def _stretch(x: Floats, generator: np.random.Generator, strength: float) -> Floa
     share = (place - left).astype(np.float32)[:, None]
     index = np.broadcast_to(left[:, None], (count, channels, length))
     low, high = np.take_along_axis(x, index, axis=2), np.take_along_axis(x, index + 1, axis=2)
-    return np.asarray(low + share * (high - low), dtype=np.float32)
+    return np.asarray(low + share * (high - low), dtype=np.float32), np.asarray(rate[:, 0], dtype=np.float32)
 
 
 def _waves(generator: np.random.Generator, shape: tuple[int, int], length: int) -> Floats:

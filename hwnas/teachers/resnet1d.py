@@ -6,7 +6,7 @@ memory: on a CPU that is 1.4 times as fast as Conv1d (217k parameters, batch 64,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,9 @@ class Layout:
 
 
 RESNET18_SLIM = Layout(widths=(24, 32, 48, 64), blocks=(2, 2, 2, 2), kernel=7, stem=15)
+# the slim layout at one and two thirds of its widths: smaller teachers, for sweeps over teacher capacity
+RESNET18_8 = replace(RESNET18_SLIM, widths=(8, 11, 16, 21))
+RESNET18_16 = replace(RESNET18_SLIM, widths=(16, 21, 32, 43))
 # Nine taps on one axis hold as many weights as 3 x 3 on two: 21 M parameters, as ResNet-34 has them, and 23 M, as ResNet-50 has.
 RESNET34 = Layout(widths=(64, 128, 256, 512), blocks=(3, 4, 6, 3), kernel=9, stem=15)
 RESNET50 = Layout(widths=(64, 128, 256, 512), blocks=(3, 4, 6, 3), kernel=9, stem=15, block=BottleneckBlock)
@@ -111,6 +114,16 @@ class ResNet1d(nn.Module):
 def resnet18_1d(in_channels: int, classes: int) -> ResNet1d:
     """The slim teacher for a CPU: 18 layers, 24 to 64 channels, about 0.22 M parameters."""
     return ResNet1d(RESNET18_SLIM, in_channels, classes)
+
+
+def resnet18_1d_8(in_channels: int, classes: int) -> ResNet1d:
+    """A third of the slim teacher's widths."""
+    return ResNet1d(RESNET18_8, in_channels, classes)
+
+
+def resnet18_1d_16(in_channels: int, classes: int) -> ResNet1d:
+    """Two thirds of the slim teacher's widths."""
+    return ResNet1d(RESNET18_16, in_channels, classes)
 
 
 def resnet34_1d(in_channels: int, classes: int) -> ResNet1d:

@@ -1,7 +1,8 @@
 """Training: one loop for teacher, short, full and quantisation-aware distillation, and the recipes that the product uses."""
 
+from hwnas.distill import Targets
 from hwnas.train.allocator import keep_memory
-from hwnas.train.loop import FitResult, Targets, fit, seeded
+from hwnas.train.loop import FitResult, fit, seeded
 from hwnas.train.recipe import FULL, PRETRAIN, QAT, RECIPES, SHORT, TEACHER, VIEWS, Recipe
 
 __all__ = [

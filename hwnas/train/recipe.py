@@ -16,10 +16,11 @@ REFERENCE_SAMPLES = 1000
 class Recipe:
     """How a network is trained.
 
-    An epoch draws `windows_per_epoch` windows (all of them where None), class k with a probability proportional to
-    its frequency to the power of 1 - `balance`. The learning rate rises linearly over the share `warmup` of the steps to
+    An epoch draws `windows_per_epoch` windows (all of them where None), class k (heart rates: band of 10 BPM) with a probability
+    proportional to its frequency to the power of 1 - `balance`. The learning rate rises linearly over the share `warmup` of the steps to
     `learning_rate` and falls to zero along a cosine. `average` is the decay per step of the averaged weights kept (0: the last).
     `augment` is the strength of random variants; with a teacher it must be 0, because cached outputs belong to fixed windows.
+    `patience` epochs without a better watched figure end a training early (None: never).
 
     Raises:
         ConfigError: a number out of range.
@@ -36,6 +37,7 @@ class Recipe:
     balance: float = 0.0
     augment: float = 0.0
     average: float = 0.0
+    patience: int | None = None
     loss: LossSettings = field(default_factory=LossSettings)
 
     def __post_init__(self) -> None:
@@ -50,6 +52,7 @@ class Recipe:
             "balance": (0 <= self.balance <= 1, "0 (as they come) to 1 (classes equally often)"),
             "augment": (0 <= self.augment <= 2, "0 to 2"),
             "average": (0 <= self.average < 1, "0 to below 1"),
+            "patience": (self.patience is None or self.patience >= 1, "at least 1, or none to train to the end"),
         }
         for key, (fine, allowed) in rules.items():
             if not fine:
@@ -91,7 +94,7 @@ class Recipe:
         return asdict(self)
 
 
-_SOFT = LossSettings(name="soft", soft_weight=0.9)
+_SOFT = LossSettings(name="soft")
 
 # TEACHER is untuned; FULL was chosen on the validation patients of three splits of the Liu 2022 recordings, SHORT on those of the
 # hardest of them. Students learn from VIEWS fixed views of each window at augmentation strength 1.

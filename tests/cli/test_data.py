@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from made_nights import write_night
 from made_recordings import deepbeat_content, pulse, wfdb_record
 
 from hwnas.cli.app import run
@@ -46,8 +48,84 @@ def test_what_a_folder_holds(mimic: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_what_a_folder_is_not_fit_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "test.npz", **deepbeat_content([11, 11]))
     said = as_json(capsys, "data", "check", str(tmp_path))
-    assert "1 subject(s)" in said["not_for_search"] and "with AF and without" in said["not_for_evaluate"]
+    assert "1 subject(s)" in said["not_for_search"] and "an AUC needs both classes" in said["not_for_evaluate"]
     assert "train.npz, validate.npz is not there" in said["notes"]
+
+
+def test_heart_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of one's own with heart rates in its rows: found without naming the task; their range, not their classes."""
+    rows, names = [], []
+    for number in range(3):
+        t = np.arange(0, 60, 1 / 32)
+        bpm = 60 + 10 * number + t / 6
+        ppg = np.sin(2 * np.pi * np.cumsum(bpm / 60) / 32)
+        rows = [f"{p:.5f},{np.sin(s):.5f},0.1,{np.cos(s):.5f},{b:.3f}" for s, p, b in zip(t, ppg, bpm, strict=True)]
+        (tmp_path / f"p{number}.csv").write_text("\n".join(["ppg,x,y,z,bpm", *rows, ""]))
+        names.append(f"  - {{file: p{number}.csv, subject: s{number}, heart_rate_column: bpm}}")
+    (tmp_path / "dataset.yaml").write_text("\n".join(["channels: [ppg, x, y, z]", "rate_hz: 32", "files:", *names, ""]))
+    said = as_json(capsys, "data", "check", str(tmp_path))
+    assert (said["format"], said["task"], said["subjects"], said["windows"]) == ("plain", "heart_rate", 3, 81)
+    spread = said["heart_rate_bpm"]
+    assert spread["lowest"] == pytest.approx(60 + 4 / 6, abs=0.2) and spread["highest"] == pytest.approx(80 + 56 / 6, abs=0.2)
+    assert list(spread.values()) == sorted(spread.values()) and said["labels"] == {}
+    assert abs(said["offset_windows"]) < 2 and said["notes"] == []
+    assert run(["data", "check", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "half of the windows" in text and "alignment" in text and max(map(len, text.splitlines())) <= 80
+
+
+def test_shifted_heart_rates_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    t = np.arange(0, 300, 1 / 32)
+    bpm = 90 + 35 * np.sin(2 * np.pi * t / 70)
+    late = np.interp(t + 8, t, bpm)  # of eight seconds on: four windows too early
+    ppg = np.sin(2 * np.pi * np.cumsum(bpm / 60) / 32)
+    rows = [f"{p:.5f},0,{np.sin(s):.5f},0,{b:.3f}" for s, p, b in zip(t, ppg, late, strict=True)]
+    (tmp_path / "p.csv").write_text("\n".join(["ppg,x,y,z,bpm", *rows, ""]))
+    (tmp_path / "dataset.yaml").write_text(
+        "channels: [ppg, x, y, z]\nrate_hz: 32\nfiles: [{file: p.csv, subject: a, heart_rate_column: bpm}]\n"
+    )
+    said = as_json(capsys, "data", "check", str(tmp_path))
+    assert said["offset_windows"] == pytest.approx(4.0, abs=0.7) and "windows later: are they shifted?" in said["notes"][0]
+
+
+def test_nights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(4):
+        write_night(tmp_path, f"shhs1-20000{number}", [0, 0, 1, 2, 3, 5, 9], bcg=False)
+    said = as_json(capsys, "data", "check", str(tmp_path))
+    assert (said["format"], said["task"], said["files"], said["windows"]) == ("shhs", "sleep-ecg", 4, 24)
+    assert said["labels"]["light"] == {"windows": 8, "subjects": 4} and said["left_out"] == {"scored as no stage": 4}
+    assert said["teacher_signals"] == ["ecg"] and said["heart_rate_bpm"] is None and said["not_for_evaluate"] is None
+    assert run(["data", "check", str(tmp_path), "--task", "sleep"]) == 1
+    assert "0 signals are named BCG" in capsys.readouterr().err
+    both = tmp_path / "both"
+    write_night(both, "p1", [0, 1, 3], bcg=True)
+    said = as_json(capsys, "data", "check", str(both), "--task", "sleep")
+    assert said["signals"] == ["bcg"] and said["teacher_signals"] == ["ecg"] and "1 subject(s)" in said["not_for_search"]
+    assert run(["data", "check", str(both), "--task", "sleep"]) == 0
+    assert "bcg; a teacher reads ecg" in capsys.readouterr().out
+
+
+def test_paired_recordings(real_data: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(real_data("bcg/autotempmatch_scg_ecg"))
+    said = as_json(capsys, "data", "check", folder)
+    (recording,) = said["recordings"]
+    assert said["task"] is None and recording["marked_beats"] == 286 and min(recording["sensitivity"], recording["precision"]) > 0.99
+    assert recording["estimate_mae_bpm"] < recording["constant_mae_bpm"]
+    assert run(["data", "check", folder]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    assert run(["data", "check", folder, "--window-s", "10"]) == 2
+
+
+def test_a_published_record(real_data: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    said = as_json(capsys, "data", "check", str(real_data("rhythm/mimic_perform_af_wfdb")))
+    assert (said["format"], said["task"], said["windows"], said["recorded_hz"]) == ("mimic_perform", "rhythm-af", 120, [125.0])
+    assert "all 120 windows are positive" in said["not_for_evaluate"]
+
+
+def test_published_heart_rates(real_data: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    said = as_json(capsys, "data", "check", str(real_data("heart_rate/ieee_spc2015")))
+    assert (said["task"], said["windows"], said["recordings"]) == ("heart_rate", 3203, 23)
+    assert said["not_for_search"] is None and abs(said["offset_windows"]) < 0.5
 
 
 def test_what_is_wrong(mimic: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +137,8 @@ def test_what_is_wrong(mimic: Path, tmp_path_factory: pytest.TempPathFactory, ca
 
     refused(1, "use --task rhythm-af", str(mimic), "--task", "rhythm")
     refused(1, "cut into 1 to 600 s", str(mimic), "--window-s", "0.1")
+    refused(1, "no recordings of a known format", str(mimic), "--task", "heart_rate")
+    refused(1, "no recordings of a known format", str(mimic), "--task", "sleep")
     refused(2, "Did you mean 'rhythm-af'", str(mimic), "--task", "rhythm_af")
     refused(2, "Missing argument")
     refused(1, "no such folder", str(mimic / "nowhere"))

@@ -38,7 +38,7 @@ def test_one_space_is_shown_in_full(name: str, capsys: pytest.CaptureFixture[str
 
 
 def test_a_window_without_rows_says_who_profiles_it(capsys: pytest.CaptureFixture[str]) -> None:
-    words = " ".join(said(capsys, "spaces", "lstm", "--window-s", "15").split())
+    words = " ".join(said(capsys, "spaces", "lstm", "--window-s", "17").split())
     assert "unknown: the lookup table of 'cortex-m4-192k' lacks operators" in words
     assert "windows of 10 s and 30 s, and a search profiles the rest" in words
 

@@ -102,7 +102,7 @@ def export(graph: Graph, place: Path, *, change: int = 0) -> QuantGraph:
     expected = reference.run(q, x)[0]
     if change:
         expected[change - 1] ^= 1
-    c.write(q, uniform(graph), place, weights_hash="f00d", self_test=(x[0], expected), rate_hz=25)
+    c.write(q, uniform(graph), place, weights_hash="f00d", self_test=(x[0], expected), signals=c.Signals(25))
     return q
 
 

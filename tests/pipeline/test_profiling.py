@@ -367,7 +367,7 @@ def test_a_table_filled_by_the_emulator_covers_its_space(tmp_path: Path, small: 
     out = tmp_path / "small.csv"
     assert run(["profile", "--profile", PROFILE.name, "--space", str(small), "--out", str(out), "--jobs", "2", "--quiet"]) == 0
     made, found = table.read(out), space.read(str(small))
-    shapes = set().union(*(reachable(found, Shape(1, n), len(t.labels)) for n in (1000, 3000) for t in TASKS.values()))
+    shapes = set().union(*(reachable(found, window, len(t.outputs)) for t in TASKS.values() for window in profiling.windows_of(t)))
     assert len(shapes) > len(made.rows) > 10
     assert missing(made, shapes) == set() and all(row.status == "ok" for row in made.rows)
     check_kernels(made, PROFILE)
@@ -412,11 +412,20 @@ def shipped() -> LookupTable:
 @pytest.mark.parametrize("name", space.names())
 def test_every_reachable_operator_has_a_figure(name: str, shipped: LookupTable) -> None:
     found, other = space.read(name), table.read(profile.read("watch-a53").table_path)
-    for window in (Shape(1, 1000), Shape(1, 3000), Shape(4, 256)):
-        shapes = set().union(*(reachable(found, window, len(task.labels)) for task in TASKS.values()))
+    for window, outputs in {(window, len(task.outputs)) for task in TASKS.values() for window in profiling.windows_of(task)}:
+        shapes = reachable(found, window, outputs)
         assert len(shapes) > 2000
         for key, length in shapes:
             assert shipped.cost(key, length).cycles > 0 and other.cost(key, length).cycles > 0
+
+
+def test_tables_cover_the_windows_of_every_task() -> None:
+    """One signal of 10 s and 30 s, four of 8 s, a night's epochs."""
+    windows = {name: profiling.windows_of(task) for name, task in TASKS.items()}
+    assert set(windows["rhythm"]) == set(windows["rhythm-af"]) == {Shape(1, 1000), Shape(1, 3000)}
+    assert windows["heart_rate"] == (Shape(4, 256),) and windows["sleep"] == (Shape(1, 1500),)
+    heads = {key.out_channels for key, _ in profiling._space_shapes("modality_conv") if key.operator == "dense"}
+    assert {len(task.outputs) for task in TASKS.values()} <= heads and len(TASKS["heart_rate"].labels) not in heads
 
 
 def test_the_shipped_table_is_of_the_shipped_kernels(shipped: LookupTable) -> None:

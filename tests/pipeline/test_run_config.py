@@ -38,6 +38,8 @@ EVERYTHING: dict[str, Any] = {
     "students": 2,
     "seed": 11,
     "split_seed": 12,
+    "distillation": "dkd:beta=4+relation",
+    "cross_fit": 3,
     "effort": "quick",
     "calibration": "percentile",
     "budget": {"preset": "strict", "max_ram_kb": 20.5, "max_flash_kb": 300.0, "max_latency_ms": 1e-3, "max_energy_uj": 1e7},
@@ -154,7 +156,7 @@ def test_limits_can_stand_in_front_json() -> None:
     assert json.loads(json.dumps(asdict(largest.limits), allow_nan=False)) == asdict(largest.limits)
 
 
-ALSO = {"effort": {"recipes"}, "spaces": {"space_content_lstm"}}  # quick runs have recipes of their own
+ALSO = {"effort": {"recipes"}, "distillation": {"recipes"}, "spaces": {"space_content_lstm"}}  # quick runs have recipes of their own
 
 
 @pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"profile", *MAY_CHANGE}))
@@ -189,7 +191,7 @@ def test_a_fingerprint_holds_the_kernels(monkeypatch: pytest.MonkeyPatch) -> Non
     assert fingerprint(config(), "d0") == before | {"kernels": "other"}
 
 
-OTHERWISE = [("DEFAULT", PtqSettings(percentile=99.9)), ("DEFAULT", PtqSettings(bias_correction=False)), ("LOSS_ALLOWED", 0.01)]
+OTHERWISE = [("DEFAULT", PtqSettings(percentile=99.9)), ("DEFAULT", PtqSettings(bias_correction=False)), ("ALSO_WATCHED", ())]
 
 
 @pytest.mark.parametrize("changed", OTHERWISE)
@@ -244,3 +246,18 @@ def test_relative_paths_count_from_where_they_were_written(tmp_path: Path, monke
     of_flags = resolve(file, {"data": "recordings", "spaces": ["lstm", "mine.yaml"]}, {})
     assert (of_flags.data, of_flags.spaces) == (str(tmp_path / "here" / "recordings"), ("lstm", str(tmp_path / "here" / "mine.yaml")))
     assert resolve(file, {"spaces": ["mobilenet1d"]}, {}).spaces == ("mobilenet1d",)
+
+
+def test_a_finished_teacher_is_named_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "there" / "run.yaml"
+    file.parent.mkdir()
+    file.write_text(f"profile: {PROFILE}\nteacher: from:mine\n")
+    assert resolve(file, {}, {}).teacher == f"from:{tmp_path / 'there' / 'mine'}"
+    assert resolve(file, {"teacher": "from:mine"}, {}).teacher == f"from:{tmp_path / 'mine'}"
+
+
+def test_a_loss_that_the_task_lacks_is_refused_before_anything_is_done() -> None:
+    with pytest.raises(ConfigError, match="loss 'pulse' needs a task of kind regression"):
+        resolve(None, {"profile": PROFILE, "distillation": "pulse"}, {})
+    assert resolve(None, {"profile": PROFILE, "distillation": "pulse", "task": "heart_rate"}, {}).distillation == "pulse"

@@ -57,6 +57,15 @@ def test_a_window_that_the_table_does_not_cover_has_no_prediction() -> None:
     assert content["choices"][0] == {"name": "frame_channels", "values": [4, 8, 16, 32], "when": {}}
 
 
+def test_candidates_have_the_channels_and_outputs_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    build = families.build
+    monkeypatch.setattr(space_report.families, "build", lambda *a: seen.append(a[1:]) or build(*a))  # type: ignore[func-returns-value]
+    space_report.describe("modality_conv", PROFILE.name, "heart_rate", None, candidates=3)
+    space_report.describe("lstm", PROFILE.name, "sleep", None, candidates=2)
+    assert seen == [(Shape(4, 256), 1)] * 3 + [(Shape(1, 1500), 4)] * 2
+
+
 def test_a_table_of_other_kernels_has_no_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
     def stale(table: LookupTable, profile: Profile) -> None:
         raise CostError("refresh it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from random_students import quantized_student, random_graph, random_windows
 
 from hwnas import families, space
+from hwnas.distill import read
 from hwnas.errors import ExportError
 from hwnas.export.comparison import Comparison
 from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, GraphBuilder, Input, Join, Lstm, Shape, Split
@@ -22,7 +24,7 @@ from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.teachers.calibration import calibrate
 from hwnas.teachers.card import TeacherCard
-from hwnas.train import FULL, QAT, SHORT, TEACHER, VIEWS
+from hwnas.train import FULL, QAT, SHORT, TEACHER, VIEWS, Recipe
 
 NORMAL = RunConfig(profile="cortex-m4-192k")
 QUICK = RunConfig(profile="cortex-m4-192k", effort="quick")
@@ -76,6 +78,16 @@ def test_normal_recipes_are_the_presets_at_their_length() -> None:
     assert qat_recipe(NORMAL, 1000, 3.0) == QAT.at_temperature(3.0)
     assert views(NORMAL) == VIEWS
     assert (short_recipe(NORMAL, 1000, 2.5).loss.temperature, full_recipe(NORMAL, 1000, 4.0).loss.temperature) == (2.5, 4.0)
+
+
+@pytest.mark.parametrize("recipe", [short_recipe, full_recipe, qat_recipe])
+def test_students_learn_by_the_loss_of_the_run(recipe: Callable[..., Recipe]) -> None:
+    """At the teacher's temperature, unless the run names one; the teacher's own training knows nothing of it."""
+    run = RunConfig(profile="cortex-m4-192k", distillation="dkd:beta=4+relation")
+    assert recipe(run, 1000, 2.5).loss == read("dkd:beta=4+relation", temperature=2.5)
+    named = RunConfig(profile="cortex-m4-192k", distillation="soft:temperature=7")
+    assert recipe(named, 1000, 2.5).loss.temperature == 7.0
+    assert teacher_recipe(run, 1000) == teacher_recipe(NORMAL, 1000)
 
 
 def test_longer_windows_train_for_as_many_steps() -> None:

@@ -40,6 +40,9 @@ def assert_same(q: QuantGraph, module: QuantStudent, x: np.ndarray) -> None:
         found = taps[str(index)].numpy().reshape(expected.shape)
         assert (found == expected).all(), f"node {index} {node.op}"
     assert set(taps) == {str(i) for i in range(1, len(q.graph.nodes))}
+    heads = [node for node in q.graph.nodes if isinstance(node.op, Dense)]
+    if heads and heads[-1].inputs[0] > 0:
+        assert torch.equal(taps["embedding"], taps[str(heads[-1].inputs[0])].flatten(1))
     if q.graph.output_shape.length == 1:
         assert (logits.numpy() == reference.dequantize_output(q, reference.run(q, reference.quantize_input(q, x)))).all()
 

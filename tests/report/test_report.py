@@ -490,3 +490,47 @@ def test_a_student_without_a_part_leaves_the_rest(tmp_path: Path, front: Row, tr
         del student[gone]
     write(tmp_path, front, trials)
     assert all(s["id"] in (tmp_path / "report.md").read_text() for s in front["students"])
+
+
+# A regression: an error with a unit, of which less is better.
+
+
+def test_an_error_is_named_with_its_unit_everywhere(tmp_path: Path, pace: Joint) -> None:
+    front, trials = pace
+    write(tmp_path, front, trials)
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert "MAE (BPM): lower is better" in text and "| MAE (BPM): validation, int8 |" in text and "RMSE (BPM)" in text
+    for foreign in ("AF AUC", "accuracy", "macro-F1", "same class", "ECE, calibrated", "temperature divides"):
+        assert foreign not in text, foreign
+    assert "MAE (BPM), lower is better (validation, int8, synthetic)" in page.replace("\\u002c", ",")
+    (first, *_) = csv.DictReader(io.StringIO(csv_table.render(front)))
+    assert {"validation_mae_bpm", "test_within_5_bpm", "short_validation_mae_bpm"} <= first.keys() and "test_af_auc" not in first
+    assert interactive(cloud(front, trials), "MAE (BPM)").layout.yaxis.title.text == "MAE (BPM)"
+
+
+def test_of_an_error_the_smallest_is_the_best_student(pace: Joint) -> None:
+    front, _ = pace
+    shown = {name: value for name, value, _ in tiles(front)}
+    least = min(front["students"], key=lambda s: s["metrics"]["validation"]["mae_bpm"])
+    assert shown["best student, MAE (BPM)"] == f"{least['metrics']['test']['mae_bpm']:.2f}"
+    assert least is front["students"][-1]
+
+
+def test_what_int8_costs_a_regression_is_in_its_unit(pace: Joint) -> None:
+    front, trials = pace
+    found = {section.title: section for section in sections(front, trials)}
+    layers = found["Sensitivity to int8, layer by layer"]
+    assert layers.note.startswith("BPM of MAE that a student loses") and "0.05 BPM and more are marked" in layers.note
+    losses = {(r, c): float(row[c].split()[-1]) for r, row in enumerate(layers.rows) for c in range(1, len(row)) if row[c] != NONE}
+    # Cells show two decimals, so one that shows the limit itself may be on either side of it.
+    assert {at for at, loss in losses.items() if loss > 0.05} <= layers.marked <= {at for at, loss in losses.items() if loss >= 0.05}
+    assert layers.marked
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_terminal_table_of_a_regression_fits(pace: Joint, width: int) -> None:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(terminal_table(pace[0]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, shown.splitlines())) <= width and "…" not in shown and "MAE" in shown and "BPM" in shown
+    assert f"{pace[0]['students'][0]['metrics']['test']['mae_bpm']:.2f}" in shown

@@ -202,7 +202,7 @@ def test_copies_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(safe_pickle.UnsafePickle, match="more than"):
         safe_pickle.loads(call * 4 + b".")
     with pytest.raises(safe_pickle.UnsafePickle, match="more than 500 values"):
-        safe_pickle.loads(b"]" * 600 + b".")
+        safe_pickle.loads(b"N" * 600 + b".")
 
 
 PLAIN = st.recursive(

@@ -104,7 +104,7 @@ HEADERS = {
     "another file": ("mimic_perform_af_001.dat", "../mimic_perform_af_001.dat", "only plain names of files beside the header"),
     "absolute": ("mimic_perform_af_001.dat", "/etc/passwd", "only plain names"),
     "standard input": ("mimic_perform_af_001.dat", "-", "only plain names"),
-    "no such file": ("mimic_perform_af_001.dat", "other.dat", r"other\.dat: cannot be read"),
+    "no such file": ("mimic_perform_af_001.dat", "other.dat", r"names the signal file other\.dat, which is not there"),
     "segments": ("mimic_perform_af_001 2", "mimic_perform_af_001/3 2", "not the header of a single-segment"),
     "rate": (" 125 ", " 1e999 ", "sampled at inf Hz"),
     "slow": (" 125 ", " 4 ", "sampled at 4 Hz; allowed are 20 to 20000 Hz"),

@@ -91,6 +91,7 @@ def test_as_many_folds_as_subjects_leave_one_out() -> None:
 def test_named_subjects_are_held_out() -> None:
     data = windows([[0, 2]] * 7)
     assert held_out(data, ["p01", "p06"], 0, TASK).test.subjects == ("p01", "p06")
+    assert held_out(data, ["p0[15]", "p06"], 0, TASK).test.subjects == ("p01", "p05", "p06")
     with pytest.raises(DataError, match="no subject p99"):
         held_out(data, ["p99"], 0, TASK)
 

@@ -73,3 +73,44 @@ def test_nothing_to_calibrate_on_is_an_error() -> None:
         fit_temperature(np.zeros((0, 3)), np.zeros(0, dtype=int))
     with pytest.raises(DataError, match="NaN"):
         fit_temperature(np.full((4, 3), np.nan), np.zeros(4, dtype=int))
+
+
+def test_a_good_calibration_raises_no_doubts() -> None:
+    logits, y = sample(2)
+    assert calibrate(5 * logits, y, logits, subjects=20).doubts == ()
+
+
+def test_a_temperature_above_ten_is_doubted() -> None:
+    logits, y = sample(2)
+    (doubt,) = calibrate(12 * logits, y, logits, subjects=20).doubts
+    assert doubt.startswith("calibration temperature 12") and "learned its training subjects by heart" in doubt
+
+
+def test_what_stays_wrong_is_said_with_the_likeliest_reason() -> None:
+    """Half of the windows are less sure and more often right than the others: no one temperature makes both right."""
+    rng, even = np.random.default_rng(0), np.arange(4000) % 2 == 0
+    y = rng.integers(0, 4, 4000)
+    told = np.where(rng.random(4000) < np.where(even, 0.85, 0.6), y, (y + rng.integers(1, 4, 4000)) % 4)
+    logits = np.where(even, 2.0, 2.5)[:, None] * np.eye(4)[told]
+    for count, subjects, reason in (
+        (4000, 20, "one temperature does not make classes right"),
+        (4000, 3, "4000 validation windows of 3 subject(s) are few"),
+        (100, 20, "100 validation windows of 20 subject(s) are few"),
+        (100, None, "100 validation windows are few"),
+    ):
+        got = calibrate(logits[:count], y[:count], logits, subjects=subjects)
+        assert got.ece_after > 0.05 and len(got.doubts) == 1
+        assert f"ECE {got.ece_after:.3f} after calibration, above 0.05" in got.doubts[0] and reason in got.doubts[0]
+
+
+def test_a_bias_that_no_temperature_removes_is_called_by_its_name() -> None:
+    """Wrong more often than not, so that the best temperature is the highest and the network still seems surer than it is."""
+    y = np.arange(1000) % 2
+    logits = 40.0 * np.eye(2)[np.where(np.arange(1000) % 10 < 3, y, 1 - y)]
+    got = calibrate(logits, y, logits, subjects=20)
+    assert got.temperature > 10 and len(got.doubts) == 2 and "it stays over-confident by 0." in got.doubts[1]
+
+
+def test_the_check_says_which_windows_it_saw() -> None:
+    logits, y = sample(2, count=500)
+    assert "training (cross-fitted) windows" in calibrate(logits, y, logits, where="training (cross-fitted)").entropy_targets.verdict

@@ -7,6 +7,7 @@ same results. `hwnas.firmware` builds and runs it and holds it against the int8 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +22,34 @@ from hwnas.hardware.deployment import Deployment
 from hwnas.memory import plan
 from hwnas.quantize.probabilities import exponentials
 from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.quantize.values import value_of
 from hwnas.resources import folder as data_folder
 from hwnas.resources import write_text
 
-__all__ = ["INCLUDE", "KERNELS", "SELF_TEST", "instances", "packed_node", "write"]
+__all__ = ["INCLUDE", "KERNELS", "SELF_TEST", "Signals", "instances", "packed_node", "write"]
 
 # Names of the folder's parts, also read by `hwnas.firmware.build`.
 KERNELS, INCLUDE = "kernels", "include"
 SELF_TEST, DEPTHWISE = "self_test.c", "depthwise.c"
+PROBABILITIES, VALUE = "probabilities.c", "value.c"  # how a classifier and a regression are read out
 PARTS = Path(__file__).parent / "parts"
 CLASSES_MAX = 2**15 - 1  # of the integer softmax
 BUFFER_MAX_BYTES = 2**31 - 1  # that kernels can compute offsets in
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What the windows of a model are, for whoever feeds it.
+
+    Attributes:
+        rate_hz: sampling rate.
+        channels: names of the channels, in order; none where they are not known.
+        prepared: what is done to the signals before they are scaled, as a sentence.
+    """
+
+    rate_hz: float
+    channels: tuple[str, ...] = ()
+    prepared: str = ""
 
 
 def write(
@@ -41,27 +59,28 @@ def write(
     *,
     weights_hash: str,
     self_test: tuple[Int8, Int8] | None = None,
-    rate_hz: float | None = None,
+    signals: Signals | None = None,
 ) -> None:
     """Write the C form of `q`, placed as `deployment` says, into `folder`; what an earlier export left there and this one lacks goes.
 
     Args:
         weights_hash: content hash of the weights, carried in the firmware.
         self_test: a window int8 (T, C) and the outputs int8 (K,) that the reference has for it, compiled in on request.
-        rate_hz: sampling rate of the windows, for whoever feeds the model.
+        signals: what the windows are, where that is known.
 
     Raises:
         ExportError: a deployment of another graph, an operator without a kernel, a self-test of another shape, a buffer or a number of
             outputs beyond what the C computes with. Nothing was written then.
-        QuantizationError: an input scale that counts of a sensor cannot be quantised to. Nothing was written then.
+        QuantizationError: an input scale that counts of a sensor cannot be quantised to, or an output scale that a value cannot be read
+            out of. Nothing was written then.
         RunError: the folder cannot be written.
     """
     _check(q, deployment, folder)
-    files = _files(q, deployment, weights_hash, self_test, rate_hz)
+    files = _files(q, deployment, weights_hash, self_test, signals)
     for name, text in files.items():
         write_text(folder / name, text)
     kernels = [f"{KERNELS}/{path.name}" for path in (data_folder("firmware_bench") / KERNELS).iterdir()]
-    for name in {*kernels, SELF_TEST, DEPTHWISE} - files.keys():
+    for name in {*kernels, SELF_TEST, DEPTHWISE, PROBABILITIES, VALUE} - files.keys():
         (folder / name).unlink(missing_ok=True)
 
 
@@ -81,7 +100,7 @@ def _check(q: QuantGraph, deployment: Deployment, folder: Path) -> None:
 
 
 def _files(
-    q: QuantGraph, deployment: Deployment, weights_hash: str, self_test: tuple[Int8, Int8] | None, rate_hz: float | None
+    q: QuantGraph, deployment: Deployment, weights_hash: str, self_test: tuple[Int8, Int8] | None, signals: Signals | None
 ) -> dict[str, str]:
     """Path -> text of every file of the folder."""
     source = data_folder("firmware_bench")
@@ -95,9 +114,12 @@ def _files(
         files[SELF_TEST] = _self_test(q.graph, *self_test)
     for name in ("input.c", "hwnas_memory.c"):
         files[name] = (PARTS / name).read_text()
-    files["probabilities.c"] = _filled("probabilities.c", EXPONENTIALS=table([f"{e}u" for e in exponentials(q).tolist()]))
-    files["README.md"] = _readme(q, deployment, packed, weights_hash, self_test is not None, rate_hz)
-    files["model.h"] = header(q, deployment.plan, weights_hash, rate_hz)
+    if value_of(q.labels):
+        files[VALUE] = (PARTS / VALUE).read_text()
+    else:
+        files[PROBABILITIES] = _filled(PROBABILITIES, EXPONENTIALS=table([f"{e}u" for e in exponentials(q).tolist()]))
+    files["README.md"] = _readme(q, deployment, packed, weights_hash, self_test is not None, signals)
+    files["model.h"] = header(q, deployment.plan, weights_hash, signals.rate_hz if signals else None)
     files["model.c"] = body(q, deployment.plan, packed)
     return files
 
@@ -130,7 +152,7 @@ def _self_test(graph: Graph, window: Int8, expected: Int8) -> str:
 
 
 def _readme(
-    q: QuantGraph, deployment: Deployment, packed: dict[int, PackedNode], weights_hash: str, tested: bool, rate_hz: float | None
+    q: QuantGraph, deployment: Deployment, packed: dict[int, PackedNode], weights_hash: str, tested: bool, signals: Signals | None
 ) -> str:
     shape = q.graph.input_shape
     return _filled(
@@ -140,10 +162,29 @@ def _readme(
         HASH=weights_hash,
         LENGTH=str(shape.length),
         CHANNELS=str(shape.channels),
-        RATE="" if rate_hz is None else f", {rate_hz:g} a second ({shape.length / rate_hz:g} s)",
-        LABELS=", ".join(f"`{quoted(label)[1:-1]}`" for label in q.labels),
+        RATE="" if signals is None else f", {signals.rate_hz:g} a second ({shape.length / signals.rate_hz:g} s)",
+        SIGNALS="" if signals is None else _rows(signals),
+        FILTERED=", prepared as the table says" if signals is not None and signals.prepared else "",
+        **_read_out(q),
         ARENA=str(max(deployment.plan.arena_bytes, 4)),
         WEIGHTS=str(sum(node.packed.nbytes for node in packed.values())),
         DEPTHWISE=", `depthwise.c`" if instances(q.graph) else "",
         SELF_TEST=(PARTS / ("tested.md" if tested else "untested.md")).read_text().rstrip(),
     )
+
+
+def _rows(signals: Signals) -> str:
+    """What the windows are, as rows of a table."""
+    rows = {"channels, in order": ", ".join(signals.channels), "prepared": signals.prepared}
+    return "".join(f"| {name} | {text} |\n" for name, text in rows.items() if text)
+
+
+def _read_out(q: QuantGraph) -> dict[str, str]:
+    """What the outputs are, and how they are read out, for README.md."""
+    value = value_of(q.labels)
+    if value is None:
+        labels = ", ".join(f"`{quoted(label)[1:-1]}`" for label in q.labels)
+        return {"KIND": "A classifier", "OUTPUTS": labels, "READ_OUT": PROBABILITIES, "USE": _filled("use_classes.md").rstrip()}
+    numbers = {"CENTRE": f"{value.centre:g}", "SPAN": f"{value.span:g}", "STEP": f"{value.span * q.output.scale:.2g}"}
+    use = _filled("use_value.md", NAME=value.name, UNIT=value.unit, **numbers).rstrip()
+    return {"KIND": "A regression", "OUTPUTS": f"{value.name}, {value.unit}", "READ_OUT": VALUE, "USE": use}

@@ -14,6 +14,7 @@ from hwnas.hardware.ops import Layout, calls
 from hwnas.memory import ABSENT, Plan, modality_bytes
 from hwnas.quantize.input_counts import input_steps
 from hwnas.quantize.qgraph import QuantGraph
+from hwnas.quantize.values import value_of
 
 WORDS_PER_LINE = 12
 NUMERATOR_MAX = 2**15  # of a scale as a ratio: times a difference of two int8 it fits 32 bits by far
@@ -83,8 +84,11 @@ def header(q: QuantGraph, plan: Plan, weights_hash: str, rate_hz: float | None) 
     }
     if rate_hz is not None:
         macros["INPUT_RATE_HZ"] = f"{rate_hz:g}"
-    lines = [f"#define HWNAS_MODEL_{name} {value}" for name, value in macros.items()]
-    return HEADER.format(version=quoted(hwnas.__version__), macros="\n".join(lines))
+    if value := value_of(q.labels):
+        macros |= {"VALUE_OFFSET": value.offset, "VALUE_STEP": value.step(q.output.scale), "VALUE_UNIT": quoted(value.unit)}
+    lines = [f"#define HWNAS_MODEL_{name} {text}" for name, text in macros.items()]
+    read_out = VALUE.format(name=value.name, unit=value.unit) if value else PROBABILITIES
+    return HEADER.format(version=quoted(hwnas.__version__), macros="\n".join(lines), read_out=read_out)
 
 
 HEADER = """/* Written by hwnas; README.md says how to use it. Apache License 2.0.
@@ -117,9 +121,7 @@ const char *hwnas_model_version(void);
  * there is no signal in it, and the outputs mean nothing then. */
 void hwnas_model_quantize_input(const int16_t *samples, int8_t *input);
 
-/* probabilities.c. Outputs -> softmax of what they stand for, in 1/256; 255 stands for 255/256 and more. */
-void hwnas_model_probabilities(const int8_t *logits, uint8_t *probabilities);
-
+{read_out}
 #if defined(HWNAS_MODEL_SELF_TEST)
 /* self_test.c. Runs a window that is compiled in: 0 if every output is what it was when the model was exported, else 1 + the index of the
  * first one that is not. `arena` as for `hwnas_model_run`. */
@@ -131,6 +133,17 @@ int hwnas_model_self_test(void *arena);
 #endif
 
 #endif
+"""
+
+
+PROBABILITIES = """/* probabilities.c. Outputs -> softmax of what they stand for, in 1/256; 255 stands for 255/256 and more. */
+void hwnas_model_probabilities(const int8_t *logits, uint8_t *probabilities);
+"""
+
+VALUE = """/* value.c. Output -> {name} in 1/256 {unit}, in integers:
+ *     (VALUE_OFFSET + VALUE_STEP * (output - OUTPUT_ZERO_POINT) + 128) / 256        (rounded down), saturated to 0 ... 65535
+ * VALUE_OFFSET and VALUE_STEP are in 1/65536 {unit}. */
+uint16_t hwnas_model_value(const int8_t *output);
 """
 
 

@@ -2,7 +2,7 @@
 
 The package holds our int8 weights as they are, with their scales: CoreML expands them when it loads the model and computes in float32.
 So it is not bit-exact with the int8 reference: weights are the same, activations are not rounded. Input "input" float32 (1, C, T) in
-[-1, 1]; outputs "logits" and "probabilities" float32 (1, K).
+[-1, 1]; outputs "logits" and "probabilities" float32 (1, K), of a regression "output" and "value" (in its unit) float32 (1, 1).
 
 CoreML runs on Apple's systems only. Here the package is read back, its weights are compared byte by byte, and its operators are replayed
 in torch against the reference (`interpreter`). That is no run of CoreML, and the package's metadata says so; it also holds a window and
@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 
 from hwnas.errors import ExportError, RunError, UsageError
 from hwnas.export.coreml.interpreter import Replay, replay
-from hwnas.export.coreml.program import CORE_ML_GATES, DEQUANTIZE, INPUT, LOGITS, PROBABILITIES, build, tensor_name
+from hwnas.export.coreml.program import CORE_ML_GATES, DEQUANTIZE, INPUT, PROBABILITIES, VALUE, build, read_out_name, tensor_name
 from hwnas.graph import Lstm
 from hwnas.quantize.qgraph import Int8, QuantGraph, as_stored
+from hwnas.quantize.values import describe_outputs
 from hwnas.resources import write_bytes, write_text
 
 NOT_RUN = "Converted and inspected, not run: CoreML predicts on Apple's systems only. Not bit-exact with the int8 reference."
@@ -67,8 +68,8 @@ def write(q: QuantGraph, path: Path, check: Int8, facts: Mapping[str, str]) -> R
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as work:
                 made = Path(work) / path.name
                 _convert(tools, q, made)
-                found, probabilities = _inspect(tools, made, q, check, str(path))
-                _describe(tools, made, q, {**facts, **_own_check(q, check[0], probabilities[0])})
+                found, read_out = _inspect(tools, made, q, check, str(path))
+                _describe(tools, made, q, {**facts, **_own_check(q, check[0], read_out[0])})
                 _name_parts(made, q.graph.hash)
                 _inspect(tools, made, q, check[:1], str(path))  # what is moved into place is what was inspected
                 os.replace(made, path)
@@ -94,13 +95,13 @@ def _convert(tools: Any, q: QuantGraph, package: Path) -> None:
         raise ExportError(f"coremltools cannot convert the student {q.graph.hash}: {error}; report this") from error
 
 
-def _own_check(q: QuantGraph, window: Int8, probabilities: NDArray[np.float32]) -> dict[str, str]:
+def _own_check(q: QuantGraph, window: Int8, read_out: NDArray[np.float32]) -> dict[str, str]:
     """A window int8 (T, C) and what the replay made of it, so that whoever has a Mac can tell whether CoreML agrees."""
     return {
         "check_window": base64.b64encode(np.ascontiguousarray(window.T).tobytes()).decode(),
         "check_scale": repr(q.input.scale),
         "check_zero_point": str(q.input.zero_point),
-        "check_probabilities": ",".join(f"{p:.6f}" for p in probabilities),
+        f"check_{read_out_name(q)}": ",".join(f"{p:.6f}" for p in read_out),
     }
 
 
@@ -114,8 +115,10 @@ def _describe(tools: Any, package: Path, q: QuantGraph, facts: Mapping[str, str]
     description.metadata.userDefined.update({**facts, "labels": ",".join(q.labels), "graph": q.graph.hash, "status": NOT_RUN})
     meanings = {
         INPUT: f"one window, (1, {shape.channels}, {shape.length}), every channel min-max scaled to [-1, 1]",
-        LOGITS: "scores before softmax, in the order of the metadata's labels",
+        "logits": "scores before softmax, in the order of the metadata's labels",
         PROBABILITIES: "probabilities, in the order of the metadata's labels",
+        "output": "the student's output",
+        VALUE: describe_outputs(q.labels),
     }
     for feature in (*description.input, *description.output):
         feature.shortDescription = meanings[feature.name]

@@ -6,7 +6,7 @@ It shows that the package says what the student computes; it does not show what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hwnas.errors import ExportError
-from hwnas.export.coreml.program import DEQUANTIZE, INPUT, PROBABILITIES, tensor_name
+from hwnas.export.coreml.program import DEQUANTIZE, INPUT, read_out_name, tensor_name
 from hwnas.graph import OP_NAMES, Lstm, Shape
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import QMAX, QMIN, Int8, Quant, QuantGraph
+from hwnas.quantize.values import value_of
 
 OPERATOR_STEPS_ALLOWED = 1
 # An LSTM's state is rounded at every sample in int8 and nowhere in floating point: single values may part, their mean may not.
@@ -38,24 +39,27 @@ class Replay:
         lstm_largest_step: the same for LSTMs, whose state the int8 form rounds at every sample.
         share_other_label: share of the windows whose most probable label is another one end to end.
         largest_probability_difference: of any label of any window, end to end.
+        largest_difference, unit: of the value of any window, end to end; None for what the student is not, a classifier or a regression.
     """
 
     windows: int
     operator_largest_step: int
     lstm_largest_step: int
-    share_other_label: float
-    largest_probability_difference: float
+    share_other_label: float | None = None
+    largest_probability_difference: float | None = None
+    largest_difference: float | None = None
+    unit: str | None = None
 
 
 def replay(operations: list[Any], q: QuantGraph, check: Int8, where: str) -> tuple[Replay, Float32]:
-    """Replay the program's `operations` on windows `check` int8 (M, T, C); also the probabilities found, (M, K).
+    """Replay the program's `operations` on windows `check` int8 (M, T, C); also the probabilities (M, K) or values (M, 1) found.
 
     Raises:
         ExportError: an operator is further from the reference than allowed, or is none that the export writes.
     """
     tensors, names = reference.run_all(q, check), {tensor_name(q, i): i for i in range(1, len(q.graph.nodes))}
     away: dict[int, list[Tensor]] = {index: [] for index in names.values()}
-    probabilities = []
+    read_out = []
     for window in range(len(check)):
         expected = {name: _real(tensors[i][window], q.quants[i], q.graph.nodes[i].shape) for name, i in names.items()}
         start = {INPUT: torch.from_numpy(_values(check[window].T, q.input)[None])}
@@ -68,7 +72,7 @@ def replay(operations: list[Any], q: QuantGraph, check: Int8, where: str) -> tup
             return wanted
 
         _run(operations, start, compared)
-        probabilities.append(_run(operations, start, lambda _, found: found)[PROBABILITIES].numpy()[0])
+        read_out.append(_run(operations, start, lambda _, found: found)[read_out_name(q)].numpy()[0])
     largest = {True: 0, False: 0}  # by whether it is an LSTM
     for index, steps in away.items():
         op, all_steps = q.graph.nodes[index].op, torch.stack(steps)
@@ -79,17 +83,16 @@ def replay(operations: list[Any], q: QuantGraph, check: Int8, where: str) -> tup
                 f"{where}: node {index} ({OP_NAMES[type(op)]}) is {step:g} steps from the int8 reference, {allowed:g} allowed; report this"
             )
         largest[recurrent] = max(largest[recurrent], int(all_steps.max()))
-    found: Float32 = np.array(probabilities, np.float32)
-    logits = torch.from_numpy(_values(tensors[-1].reshape(len(check), -1), q.output))
-    wanted = torch.softmax(logits, 1).numpy()
-    comparison = Replay(
-        len(check),
-        largest[False],
-        largest[True],
-        float((found.argmax(1) != wanted.argmax(1)).mean()),
-        float(np.abs(found - wanted).max()),
-    )
-    return comparison, found
+    found: Float32 = np.array(read_out, np.float32)
+    outputs = torch.from_numpy(_values(tensors[-1].reshape(len(check), -1), q.output))
+    steps_of = Replay(len(check), largest[False], largest[True])
+    value = value_of(q.labels)
+    if value is not None:
+        apart = np.abs(found - (value.centre + value.span * outputs.numpy()))
+        return replace(steps_of, largest_difference=float(apart.max()), unit=value.unit), found
+    wanted = torch.softmax(outputs, 1).numpy()
+    other = float((found.argmax(1) != wanted.argmax(1)).mean())
+    return replace(steps_of, share_other_label=other, largest_probability_difference=float(np.abs(found - wanted).max())), found
 
 
 def _values(integers: Int8, quant: Quant) -> Float32:
@@ -176,6 +179,7 @@ OPERATIONS: dict[str, Callable[[Any, Env], Any]] = {
     "conv": _conv,
     "relu": lambda o, env: torch.relu(_tensor(o.x, env)),
     "add": lambda o, env: _tensor(o.x, env) + _tensor(o.y, env),
+    "mul": lambda o, env: _tensor(o.x, env) * _tensor(o.y, env),
     "concat": lambda o, env: torch.cat([_tensor(v, env) for v in o.values], int(o.axis.val)),
     "avg_pool": _pool,
     "max_pool": _pool,

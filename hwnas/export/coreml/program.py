@@ -1,6 +1,7 @@
 """`QuantGraph` -> an ML program of coremltools, in memory. No files.
 
-Between operators a tensor is (1, C, M, L): a picture whose M rows are the modalities. Node 3 writes "node3", the last one "logits".
+Between operators a tensor is (1, C, M, L): a picture whose M rows are the modalities. Node 3 writes "node3", the last one "logits" (of a
+regression "output"). Behind it stands the read-out: "probabilities", or "value" in its unit.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from hwnas.graph import (
     MaxPool1d,
     Node,
     Split,
+    Transpose,
     same_padding,
 )
 from hwnas.quantize.qgraph import Doubles, Int8, QuantGraph, gate_scales, outputs_first
+from hwnas.quantize.values import output_name, value_of
 
-INPUT, LOGITS, PROBABILITIES = "input", "logits", "probabilities"
+INPUT, PROBABILITIES, VALUE = "input", "probabilities", "value"
 CORE_ML_GATES = (0, 1, 3, 2)  # our i, f, g, o in the order of CoreML: i, f, o, g
 DEQUANTIZE = "constexpr_affine_dequantize"
 Var = Any  # of coremltools, which carries no types
@@ -39,7 +42,12 @@ def tensor_name(q: QuantGraph, index: int) -> str:
     """Name of the tensor that node `index` writes."""
     if index == 0:
         return INPUT
-    return LOGITS if index == len(q.graph.nodes) - 1 else f"node{index}"
+    return output_name(q.labels) if index == len(q.graph.nodes) - 1 else f"node{index}"
+
+
+def read_out_name(q: QuantGraph) -> str:
+    """Name of what the outputs are read out as."""
+    return PROBABILITIES if value_of(q.labels) is None else VALUE
 
 
 def build(q: QuantGraph, mb: Any, opset: Any) -> Any:
@@ -56,7 +64,11 @@ def build(q: QuantGraph, mb: Any, opset: Any) -> Any:
         tensors = [mb.expand_dims(x=input, axes=[2], name="window")]
         for index, node in enumerate(nodes[1:], start=1):
             tensors.append(_Writer(q, mb, index, tensor_name(q, index)).write([tensors[i] for i in node.inputs]))
-        return tensors[-1], mb.softmax(x=tensors[-1], axis=-1, name=PROBABILITIES)
+        value = value_of(q.labels)
+        if value is None:
+            return tensors[-1], mb.softmax(x=tensors[-1], axis=-1, name=PROBABILITIES)
+        spread = mb.mul(x=tensors[-1], y=np.float32(value.span), name="spread")
+        return tensors[-1], mb.add(x=spread, y=np.float32(value.centre), name=VALUE)
 
     spec = mb.TensorSpec(shape=(1, shape.channels, shape.length))
     return mb.program(input_specs=[spec], opset_version=opset)(body)
@@ -83,6 +95,8 @@ class _Writer:
             return mb.reduce_mean(x=x, axes=[3], keep_dims=True, name=name)
         if isinstance(op, Split):
             return mb.reshape(x=x, shape=(1, 1, self._source.channels, self._source.length), name=name)
+        if isinstance(op, Transpose):
+            return mb.transpose(x=x, perm=[0, 2, 3, 1], name=name)
         writers: dict[type, Callable[[Any, Var], Var]] = {
             Conv1d: self._convolution,
             DepthwiseConv1d: self._convolution,
@@ -124,7 +138,7 @@ class _Writer:
         flat = self._mb.squeeze(x=x, axes=[2, 3], name=f"{self._name}_in")
         weights = self._expanded("weights", constants.weights, constants.weight_scale)
         bias = (constants.bias * constants.weight_scale * self._source_scale).astype(np.float32)
-        if self._name == LOGITS:
+        if self._index == len(self._q.graph.nodes) - 1:
             return self._mb.linear(x=flat, weight=weights, bias=bias, name=self._name)
         y = self._mb.linear(x=flat, weight=weights, bias=bias, name=f"{self._name}_flat")
         return self._mb.expand_dims(x=y, axes=[2, 3], name=self._name)

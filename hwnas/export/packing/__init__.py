@@ -29,6 +29,7 @@ from hwnas.graph import (
     MaxPool1d,
     Shape,
     Split,
+    Transpose,
     same_padding,
 )
 from hwnas.hardware.ops import Layout
@@ -85,7 +86,7 @@ def pack_node(q: QuantGraph, index: int, weights: Layout) -> PackedNode:
         }
         packed = pack_lstm(lstm, source.channels, points[0], q.quants[index].zero_point, weights)
         return PackedNode(f"hwnas_lstm_{weights}", "hwnas_lstm_params", params, packed)
-    if isinstance(op, Split | Join):
+    if isinstance(op, Split | Join | Transpose):
         return _transpose(op, source, node.shape)
     return _plain(q, index, points)
 
@@ -112,13 +113,17 @@ def _convolution(q: QuantGraph, index: int, weights: Layout, op: Conv1d | Depthw
     return PackedNode(f"hwnas_conv1d_{weights}", "hwnas_conv_params", params, pack_blocks(constants, in_point, weights))
 
 
-def _transpose(op: Split | Join, source: Shape, shape: Shape) -> PackedNode:
-    """Split: samples x channels of one byte -> modalities x samples. Join: modalities x samples of all their channels -> the other way."""
+def _transpose(op: Split | Join | Transpose, source: Shape, shape: Shape) -> PackedNode:
+    """A matrix of blocks: rows x columns -> columns x rows.
+
+    Split: samples x channels -> modalities x samples. Join: modalities x samples of all their channels -> the other way.
+    Transpose: modalities x channels -> the other way.
+    """
     split = isinstance(op, Split)
     params = {
         "rows": source.length if split else source.modalities,
-        "columns": source.channels if split else source.length,
-        "block_bytes": 1 if split else source.channels,
+        "columns": source.length if isinstance(op, Join) else source.channels,
+        "block_bytes": source.channels if isinstance(op, Join) else 1,
         "in_pitch_bytes": source.channels if split else modality_bytes(source),
         "out_pitch_bytes": modality_bytes(shape) if split else shape.channels,
     }

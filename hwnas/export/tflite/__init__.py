@@ -1,6 +1,7 @@
 """`QuantGraph` -> TFLite flatbuffer, without TensorFlow, verified in two runtimes before it is written.
 
-Windows are named "input", int8 NHWC (N, 1, T, C); logits "logits", int8 (N, K). Height is 1, and the number of modalities between
+Windows are named "input", int8 NHWC (N, 1, T, C); logits "logits", int8 (N, K), of a regression "output". Height is 1, and the number of
+modalities between
 `Split` and `Join`. The integers are those of the student; `operators` says how each operator is spelled and why.
 
 A file with an LSTM runs one window at a time: the runtime keeps the states between two calls until `reset_all_variables` is called.
@@ -20,6 +21,7 @@ from hwnas.export.tflite.model import Model
 from hwnas.export.tflite.operators import Tensors, append, nhwc
 from hwnas.graph import Lstm
 from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.quantize.values import describe_outputs
 from hwnas.resources import write_bytes
 
 __all__ = ["ALLOWED", "to_bytes", "write"]
@@ -62,7 +64,7 @@ def to_bytes(q: QuantGraph, nodes: Sequence[int] | None = None) -> bytes:
             [tensors[i] for i in inputs],
             tensors[chosen[-1]],
             any_batch=not any(isinstance(q.graph.nodes[i].op, Lstm) for i in chosen),
-            description=f"hwnas int8 student {q.graph.hash}; outputs: {', '.join(q.labels)}",
+            description=f"hwnas int8 student {q.graph.hash}; outputs: {describe_outputs(q.labels)}",
             metadata={"hwnas": json.dumps(facts).encode(), "hwnas_student": student_mark(q).encode(), "hwnas_seal": PLACEHOLDER.encode()},
         )
     )

@@ -42,8 +42,10 @@ from hwnas.graph import (
     MaxPool1d,
     Shape,
     Split,
+    Transpose,
 )
 from hwnas.quantize.qgraph import ADD_SHIFT_BITS, WEIGHT_MAX, Int8, Int32, Quant, QuantGraph
+from hwnas.quantize.values import output_name
 
 Tensors = dict[int, int]
 Floats = NDArray[np.float64]
@@ -59,7 +61,7 @@ def append(model: Model, q: QuantGraph, index: int, tensors: Tensors) -> None:
     node = q.graph.nodes[index]
     op, inputs, source = node.op, [tensors[i] for i in node.inputs], q.graph.in_shape(node)
     last = index == len(q.graph.nodes) - 1
-    name = "logits" if last else f"node{index}"
+    name = output_name(q.labels) if last else f"node{index}"
     logits = last and isinstance(op, Dense)
     writer = _Writer(model, name, q.quants[index])
     output = tensors[index] = writer.tensor("", (1, node.shape.channels) if logits else nhwc(node.shape))
@@ -102,6 +104,8 @@ def append(model: Model, q: QuantGraph, index: int, tensors: Tensors) -> None:
         swapped = writer.tensor("/swapped", (1, source.length, source.modalities, source.channels))
         writer.transpose(inputs[0], swapped, (0, 2, 1, 3))
         writer.reshape(swapped, output, (-1, *nhwc(node.shape)[1:]))
+    elif isinstance(op, Transpose):
+        writer.transpose(inputs[0], output, (0, 2, 3, 1))
     else:
         raise ExportError(f"node {index} ({type(op).__name__}) has no TFLite form; export the student as C")
 

@@ -1,4 +1,4 @@
-"""On-disk formats of rhythm recordings and how a folder is recognised as one of them. Looks at file names only."""
+"""On-disk formats of recordings and how a folder is recognised as one of them. Looks at file names only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwnas.errors import DataError
-from hwnas.tasks.datasets import deepbeat, liu2022, mimic_perform, plain
+from hwnas.tasks.datasets import bami, dalia, deepbeat, liu2022, mimic_perform, plain, spc2015, wesad
 from hwnas.tasks.datasets.recordings import Recordings, Wanted
 from hwnas.tasks.synthetic.parameters import RHYTHMS
 
@@ -35,6 +35,13 @@ RHYTHM_FORMATS = {
     "liu2022": Format(liu2022.matches, _liu2022, liu2022.PATTERN),
     "deepbeat": Format(deepbeat.matches, deepbeat.load, deepbeat.PATTERN),
     "mimic_perform": Format(mimic_perform.matches, mimic_perform.load, mimic_perform.PATTERN),
+}
+HEART_RATE_FORMATS = {
+    "plain": Format(plain.matches, plain.load_heart_rates, plain.PATTERN),
+    "ieee_spc2015": Format(spc2015.matches, spc2015.load, spc2015.PATTERN),
+    "bami": Format(bami.matches, bami.load, bami.PATTERN),
+    "ppg_dalia": Format(dalia.matches, dalia.load, dalia.PATTERN),
+    "wesad": Format(wesad.matches, wesad.load, wesad.PATTERN),
 }
 
 

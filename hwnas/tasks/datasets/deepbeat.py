@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.errors import DataError
+from hwnas.tasks.datasets import files, safe_pickle
 from hwnas.tasks.datasets.npz import Npz
 from hwnas.tasks.datasets.recordings import AF_OR_NOT, Recordings, Wanted, cut, gather
 
@@ -28,6 +29,8 @@ SAMPLES = 800
 SEGMENT_S = SAMPLES / RATE_HZ
 SUBJECT_COLUMN = 2
 SEGMENTS_PER_SUBJECT = 200
+MAX_SEGMENTS = 5_000_000  # the largest published file has 2.8 million
+MAX_NUMBER = 1e15
 SPARED = "segments that overlap others (at most {} a subject)"
 
 
@@ -49,17 +52,20 @@ def load(folder: Path, wanted: Wanted) -> Recordings:
     if not paths:
         raise DataError(f"{folder}: none of {PATTERN}; expected the DeepBeat folder")
     left_out: Counter[str] = Counter()
-    tables = [_table(path) for path in paths]
-    everyone = np.concatenate([subject for _, subject, _ in tables])
+    people: dict[str, int] = {}
+    tables = [_table(path, people) for path in paths]
+    names = np.array(list(people))
+    everyone = np.concatenate([person for _, person, _ in tables])
     taken = _spread(everyone)
     left_out[SPARED.format(SEGMENTS_PER_SUBJECT)] = len(everyone) - int(taken.sum())
     parts, begin = [], 0
-    for path, (y, subject, _) in zip(paths, tables, strict=True):
+    for path, (y, person, _) in zip(paths, tables, strict=True):
         keep = np.flatnonzero(taken[begin : begin + len(y)])
         begin += len(y)
-        for rows, signal in _signals(path, keep):
-            piece = cut(signal, RATE_HZ, wanted.rate_hz, window_s, left_out)
-            parts.append((piece.x, y[rows][piece.segment], subject[rows][piece.segment]))
+        with files.naming(path):
+            for rows, signal in _signals(path, keep):
+                piece = cut(signal, RATE_HZ, wanted.rate_hz, window_s, left_out)
+                parts.append((piece.x, y[rows][piece.segment], names[person[rows]][piece.segment]))
     missing = [name for name in FILES if folder / name not in paths]
     quality: NDArray[np.int64] = sum((q for _, _, q in tables), np.zeros(3, np.int64))
     notes = [f"{', '.join(missing)} is not there"] if missing else []
@@ -67,22 +73,26 @@ def load(folder: Path, wanted: Wanted) -> Recordings:
     return gather(f"deepbeat ({folder})", parts, AF_OR_NOT, wanted.rate_hz, [RATE_HZ], left_out, len(paths), tuple(notes))
 
 
-def _table(path: Path) -> tuple[NDArray[np.int64], NDArray[np.str_], NDArray[np.int64]]:
-    """Labels (N,), subjects (N,) and the number of segments in each column of `qa_label`."""
-    with Npz(path) as archive:
+def _table(path: Path, people: dict[str, int]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Labels (N,), numbers (N,) of the subjects in `people`, which grows, and the number of segments in each column of `qa_label`."""
+    with files.naming(path), Npz(path) as archive:
         shape = archive.declared("signal").shape
         count = shape[0] if shape else 0
         if count == 0 or shape not in ((count, SAMPLES, 1), (count, SAMPLES)):
             raise DataError(f"{path}: 'signal' has the shape {shape}, expected (segments, {SAMPLES}, 1): 25 s at 32 Hz")
+        if count > MAX_SEGMENTS:
+            raise DataError(f"{path}: {count:,} segments; allowed are {MAX_SEGMENTS:,} in a file")
         rhythm = _one_hot(path, "rhythm", archive.array("rhythm"), (count, 2))
         parameters = archive.objects("parameters")
         if parameters.ndim != 2 or len(parameters) != count or parameters.shape[1] <= SUBJECT_COLUMN:
             raise DataError(f"{path}: 'parameters' has the shape {parameters.shape}, expected ({count}, 3)")
-        subject = np.array([_subject(path, i, value) for i, value in enumerate(parameters[:, SUBJECT_COLUMN])])
+        person = np.zeros(count, np.int64)
+        for i, value in enumerate(parameters[:, SUBJECT_COLUMN]):
+            person[i] = people.setdefault(_subject(path, i, value), len(people))
         quality = np.zeros(3, np.int64)
         if "qa_label" in archive.names:
             quality = np.bincount(_one_hot(path, "qa_label", archive.array("qa_label"), (count, 3)), minlength=3)
-    return rhythm, subject, quality
+    return rhythm, person, quality
 
 
 def _one_hot(path: Path, name: str, array: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.int64]:
@@ -95,18 +105,23 @@ def _one_hot(path: Path, name: str, array: NDArray[Any], shape: tuple[int, int])
 
 
 def _subject(path: Path, segment: int, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float | np.integer | np.floating) or not str(value).strip():
-        raise DataError(f"{path}: 'parameters' of segment {segment}: the subject is {str(value)[:40]!r}, expected a number or a name")
+    text = value.strip()[:80] if isinstance(value, str) else ""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if number and -MAX_NUMBER < value < MAX_NUMBER:
+        text = str(value)
+    if not text:
+        raise DataError(
+            f"{path}: 'parameters' of segment {segment}: the subject is {safe_pickle.shown(value)}, expected a number or a name"
+        )
     # 149, 149.0 and '149' are one person
-    text = str(value).strip()[:80]
     return f"deepbeat_{text.removesuffix('.0')}"
 
 
-def _spread(subject: NDArray[np.str_]) -> NDArray[np.bool_]:
+def _spread(person: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which segments to take: at most so many of each subject, evenly spread over those there are."""
-    taken = np.zeros(len(subject), dtype=bool)
-    order = np.argsort(subject, kind="stable")
-    for places in np.split(order, np.flatnonzero(np.diff(np.unique(subject, return_inverse=True)[1][order])) + 1):
+    taken = np.zeros(len(person), dtype=bool)
+    order = np.argsort(person, kind="stable")
+    for places in np.split(order, np.flatnonzero(np.diff(person[order])) + 1):
         count = min(len(places), SEGMENTS_PER_SUBJECT)
         taken[places[np.arange(count) * len(places) // count]] = True
     return taken

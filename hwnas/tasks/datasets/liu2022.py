@@ -21,6 +21,8 @@ PATTERN = "MPA_*.mat"
 RATE_HZ = 100.0
 SAMPLES = 1000
 CLASSES = 6
+MAX_SEGMENTS = 20_000  # two days; the longest published file has 534
+TINY = 1e-290
 
 
 def matches(folder: Path) -> bool:
@@ -54,11 +56,15 @@ def _patient(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     segments, labels = arrays["ppgseg"], arrays["labels"]
     if segments.ndim != 2 or segments.shape[1] != SAMPLES or len(segments) == 0:
         raise DataError(f"{path}: 'ppgseg' has the shape {segments.shape}, expected (segments, {SAMPLES}): 10 s at 100 Hz")
+    if len(segments) > MAX_SEGMENTS:
+        raise DataError(f"{path}: {len(segments):,} segments; allowed are {MAX_SEGMENTS:,} in a file")
     if labels.shape not in ((len(segments), 1), (1, len(segments))):
         raise DataError(f"{path}: 'labels' has the shape {labels.shape}, expected ({len(segments)}, 1), one for each segment")
     y = _labels(path, labels.ravel())
-    x = normalise(segments.astype(np.float64)[:, None, :], lambda i: f"{path}: segment {i}")
-    return x, y
+    x = segments.astype(np.float64)[:, None, :]
+    # so that halves of the smallest numbers are not nothing
+    x *= np.where(np.abs(x).max(axis=2, keepdims=True) < TINY, 2.0**600, 1.0)
+    return normalise(x, lambda i: f"{path}: segment {i}"), y
 
 
 def _labels(path: Path, labels: NDArray[Any]) -> NDArray[np.int64]:

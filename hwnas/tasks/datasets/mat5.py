@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.errors import DataError
+from hwnas.tasks.datasets import files
 
 HEADER_BYTES = 128
 MAX_BYTES = 512 * 2**20
+MAX_VALUES = 50_000_000
 MATRIX, COMPRESSED = 14, 15
 COMPLEX_FLAG = 0x0800
 # storage type of an element -> numpy
@@ -45,13 +47,8 @@ def read_numeric(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         DataError: not a readable MATLAB v5 file, cut short, damaged, too large, or without these arrays.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB; cut the recording into several files")
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        found = _arrays(content, names)
+        with files.naming(path):
+            found = _arrays(files.read(path, MAX_BYTES), names)
     except (_Damaged, struct.error, zlib.error, ValueError) as error:
         raise DataError(f"{path}: damaged or not a MATLAB v5 file: {error}; copy it again or save it with -v7") from error
     for name in names:
@@ -59,7 +56,11 @@ def read_numeric(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
             raise DataError(f"{path}: variable '{name}' is missing (found: {', '.join(sorted(found)) or 'none'})")
         if isinstance(found[name], str):
             raise DataError(f"{path}: variable '{name}' is of MATLAB class '{found[name]}', expected real numbers")
-    return {name: np.asarray(found[name]) for name in names}
+    arrays = {name: np.asarray(found[name]) for name in names}
+    # bytes become floats of eight: what fits packed may not fit then
+    if (values := sum(array.size for array in arrays.values())) > MAX_VALUES:
+        raise DataError(f"{path}: {values:,} values in {', '.join(names)}; allowed are {MAX_VALUES:,}: cut it into several files")
+    return arrays
 
 
 def _arrays(content: bytes, names: tuple[str, ...]) -> dict[str, NDArray[Any] | str]:
@@ -105,9 +106,12 @@ def _elements(data: memoryview, order: str, *, aligned: bool) -> Iterator[_Eleme
 
 def _unpack(packed: memoryview, room: int) -> bytes:
     unpacker = zlib.decompressobj()
-    plain = unpacker.decompress(packed, room)
+    # a limit of 0 would be none
+    plain = unpacker.decompress(packed, room + 1)
+    if len(plain) > room:
+        raise _Damaged(f"unpacks to more than {MAX_BYTES >> 20} MiB")
     if not unpacker.eof:
-        raise _Damaged(f"unpacks to more than {MAX_BYTES >> 20} MiB" if len(plain) >= room else "compressed data cut short")
+        raise _Damaged("compressed data cut short")
     return plain
 
 
@@ -115,7 +119,7 @@ def _matrix(data: memoryview, order: str, names: tuple[str, ...]) -> tuple[str, 
     """Name of a variable and, where it is one of `names`, its array; else the name of its class."""
     parts = _elements(data, order, aligned=True)
     try:
-        flags, dimensions, title = (bytes(next(parts).data) for _ in range(3))
+        flags, dimensions, title = [bytes(next(parts).data) for _ in range(3)]
         word = struct.unpack_from(order + "I", flags)[0]
         shape = tuple(int(d) for d in np.frombuffer(dimensions, order + "i4"))
         name = title.decode("ascii")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas.errors import DataError
-from hwnas.tasks.datasets import wfdb
+from hwnas.tasks.datasets import files, wfdb
 from hwnas.tasks.datasets.columns import Table
 from hwnas.tasks.datasets.recordings import AF_OR_NOT, Recordings, Wanted, check_rate, cut, gather
 
@@ -51,8 +51,9 @@ def load(folder: Path, wanted: Wanted) -> Recordings:
             raise DataError(f"{path}: the record {name} is also {seen[name]}; keep one of them, or its windows count twice")
         seen[name] = path
         af = _is_af(folder, path)
-        signal, rate_hz = _wfdb(path) if path.suffix.lower() == ".hea" else _csv(path)
-        piece = cut(signal[None, None, :], rate_hz, wanted.rate_hz, window_s, left_out)
+        with files.naming(path):
+            signal, rate_hz = _wfdb(path) if path.suffix.lower() == ".hea" else _csv(path)
+            piece = cut(signal[None, None, :], rate_hz, wanted.rate_hz, window_s, left_out)
         parts.append((piece.x, np.full(len(piece.x), int(af)), np.full(len(piece.x), name)))
         rates.append(rate_hz)
     return gather(f"mimic_perform ({folder})", parts, AF_OR_NOT, wanted.rate_hz, rates, left_out, len(found))

@@ -44,8 +44,8 @@ FAULTS = (
 )
 MAGIC = b"\x93NUMPY"
 HEADER = re.compile(
-    r"\{'descr': '(?P<type>[<>|=]?(?:b1|[iu][1248]|f[248]|c8|c16|[SU]\d{1,5}|O))', 'fortran_order': (?P<fortran>True|False), "
-    r"'shape': \((?P<shape>(?:\d{1,18}L?,? ?)*)\),? ?\}\s*",
+    r"\{'descr': '(?P<type>[<>|=]?(?:b1|[iu][1248]|f[248]|c8|c16|[SU][1-9]\d{0,4}|O))', 'fortran_order': (?P<fortran>True|False), "
+    r"'shape': \((?P<shape>(?:\d{1,18}L?, ?){0,32}(?:\d{1,18}L?)?)\),? ?\}\s*",
     re.A,
 )
 
@@ -99,10 +99,10 @@ class Npz:
         with self._open(name) as (declared, file):
             self._check(name, declared, MAX_ARRAY_BYTES)
             content = self._exactly(name, file, declared.nbytes)
-        if declared.dtype.kind == "U" and content and np.frombuffer(content, _words(declared.dtype)).max() > 0x10FFFF:
-            raise DataError(f"{self.path}: array '{name}' holds text that is no Unicode: damaged")
-        flat = np.frombuffer(content, declared.dtype) if content else np.zeros(0, declared.dtype)
-        return flat.reshape(declared.shape, order="F" if declared.fortran else "C")
+            if declared.dtype.kind == "U" and not _is_unicode(np.frombuffer(content, _words(declared.dtype))):
+                raise DataError(f"{self.path}: array '{name}' holds text that is no Unicode: damaged")
+            flat = np.frombuffer(content, declared.dtype) if content else np.zeros(0, declared.dtype)
+            return flat.reshape(declared.shape, order="F" if declared.fortran else "C")
 
     def rows(self, name: str) -> Iterator[NDArray[Any]]:
         """An array of numbers in blocks of rows, a few megabytes each."""
@@ -182,6 +182,11 @@ class Npz:
             raise
         except FAULTS as error:
             raise DataError(f"{self.path}: damaged or no .npz file: {str(error)[:120] or type(error).__name__}; copy it again") from error
+
+
+def _is_unicode(codes: NDArray[Any]) -> bool:
+    """Whether the codes are characters that can be written: none beyond the last, and no half of a surrogate pair."""
+    return not ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any()
 
 
 def _words(dtype: np.dtype[Any]) -> str:

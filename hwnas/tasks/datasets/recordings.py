@@ -5,6 +5,7 @@ A window with a gap (NaN, infinity), with a flat stretch of two seconds or with 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +17,21 @@ from numpy.typing import NDArray
 
 from hwnas.errors import DataError
 from hwnas.tasks.base import Windows, normalise
-from hwnas.tasks.datasets.resample import resample
+from hwnas.tasks.datasets.resample import MAX_FACTOR, resample
 
 # Labels of recordings that say AF or not, and no more.
 AF_OR_NOT = ("rest", "af")
 # Slower ones cannot show a pulse wave, faster ones are no pulse wave.
 RATES_HZ = (20.0, 20_000.0)
 FLAT_S = 2.0
-MAX_SAMPLES = 200_000_000
+# control characters, and what stands for bytes of a file's name that are no text
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# so that reading one takes no more than some 2 GB; six days at 100 Hz
+MAX_SAMPLES = 50_000_000
+# windows and segments are worked on in blocks of so many samples
+BLOCK_SAMPLES = 4_000_000
+# a range of what is scaled to 1 that is none
+NOTHING = 1e-290
 MIN_WINDOW_S, MAX_WINDOW_S = 1.0, 600.0
 GAP, FLAT, SHORT = "a gap (NaN)", "a flat stretch", "shorter than a window"
 
@@ -58,6 +66,11 @@ class Recordings:
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in self.windows.subjects:
+            if UNWRITABLE.search(name):
+                raise DataError(f"{self.windows.name}: the subject {name!a} has a character that cannot be written; rename it or its file")
+
 
 def check_rate(rate_hz: float, where: str) -> float:
     """`rate_hz`, or DataError where no pulse wave can have been sampled so."""
@@ -87,6 +100,16 @@ def cut(segments: NDArray[Any], rate_hz: float, to_hz: float, window_s: float, l
     size = segments.size * max(1.0, to_hz / rate_hz)
     if size > MAX_SAMPLES:
         raise DataError(f"{size:,.0f} samples in one recording; allowed are {MAX_SAMPLES:,}: cut it into several files")
+    # a filter's margins can be longer than a short segment
+    room = segments.shape[1] * (segments.shape[2] * max(1.0, to_hz / rate_hz) + 4 * MAX_FACTOR)
+    block = max(1, int(BLOCK_SAMPLES / room))
+    places = range(0, max(1, len(segments)), block)
+    pieces = [_cut(segments[place : place + block], rate_hz, to_hz, window_s, left_out) for place in places]
+    segment = np.concatenate([piece.segment + place for piece, place in zip(pieces, places, strict=True)])
+    return Piece(np.concatenate([piece.x for piece in pieces]), segment, np.concatenate([piece.start for piece in pieces]))
+
+
+def _cut(segments: NDArray[Any], rate_hz: float, to_hz: float, window_s: float, left_out: Counter[str]) -> Piece:
     length = round(window_s * to_hz)
     count = int(segments.shape[2] / rate_hz / window_s + 1e-9)
     edges = np.round(np.arange(count + 1) * window_s * rate_hz).astype(np.int64)
@@ -104,13 +127,18 @@ def cut(segments: NDArray[Any], rate_hz: float, to_hz: float, window_s: float, l
     even = resample(_bridged(segments[used], finite[used]), rate_hz, to_hz)
     # rounding may put the last window's end one sample behind the recording's
     begin = np.clip(np.round(edges[number] / rate_hz * to_hz).astype(np.int64), 0, max(0, even.shape[2] - length))
-    x = np.zeros((len(begin), segments.shape[1], length))
-    for i, (r, a) in enumerate(zip(row, begin, strict=True)):
-        x[i] = even[r, :, a : a + length]
-    # what oscillates above the pass band only is gone now
-    silent = (x.max(axis=2) <= x.min(axis=2)).any(axis=1)
+    x = np.zeros((len(begin), segments.shape[1], length), np.float32)
+    silent = np.zeros(len(begin), dtype=bool)
+    block = max(1, BLOCK_SAMPLES // (segments.shape[1] * length))
+    for place in range(0, len(begin), block):
+        span = slice(place, place + block)
+        windows = np.stack([even[r, :, a : a + length] for r, a in zip(row[span], begin[span], strict=True)])
+        # what oscillates above the pass band only is gone now
+        silent[span] = (windows.max(axis=2) - windows.min(axis=2) < NOTHING).any(axis=1)
+        if not silent[span].all():
+            x[span][~silent[span]] = normalise(windows[~silent[span]])
     left_out[FLAT] += int(silent.sum())
-    return Piece(normalise(x[~silent]) if len(x) else x.astype(np.float32), segment[~silent], edges[number][~silent])
+    return Piece(x[~silent], segment[~silent], edges[number][~silent])
 
 
 def gather(
@@ -143,8 +171,8 @@ def _held(segments: NDArray[Any], steps: int) -> Callable[[int, int], NDArray[np
 
 def _bridged(segments: NDArray[Any], finite: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(S, C, N) with gaps interpolated, each channel scaled to at most 1 so that no filter overflows."""
-    full = np.where(finite, segments, 0.0).astype(np.float64)
-    largest = np.abs(full).max(axis=2, keepdims=True, initial=0.0)
+    full = np.where(finite, segments, 0.0).astype(np.float64, copy=False)
+    largest = np.maximum(full.max(axis=2, keepdims=True, initial=0.0), -full.min(axis=2, keepdims=True, initial=0.0))
     full /= np.where(largest > 0, largest, 1.0)
     index = np.arange(full.shape[2])
     for s, c in zip(*np.nonzero(~finite.all(axis=2)), strict=True):

@@ -7,13 +7,14 @@ number of opcodes and of bytes is bounded.
 
 from __future__ import annotations
 
+import codecs
 import io
 import math
 import pickletools
 import re
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,21 @@ from numpy.typing import NDArray
 
 MAX_OPCODES = 40_000_000
 MAX_BYTES = 2 * 2**30
-DTYPE = re.compile(r"[<>=|]?(?:b1|\?|[iu][1248]|f[248]|c(?:8|16)|[SU]\d{1,5}|O8?)")
+# what an empty set takes, the largest of the containers that one opcode makes
+CONTAINER_BYTES = 216
+MAX_LENGTH = 2**48
+MAX_NUMBER = 2**128  # of a key
+DTYPE = re.compile(r"[<>=|]?(?:b1|\?|[iu][1248]|f[248]|c(?:8|16)|[SU][1-9]\d{0,4}|O8?)")
 # Opcodes that push their argument, and those that push a constant.
 NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
-TEXT = ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+UNICODE = ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+TEXT = ("STRING", "BINSTRING", "SHORT_BINSTRING", *UNICODE)
 BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
 PUSH = frozenset({*NUMBERS, *TEXT, *BYTES})
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set}
+OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 IGNORED = frozenset({"PROTO", "FRAME"})
 
 
@@ -44,17 +51,23 @@ class _Array:
 class _DType:
     """A type that may yet be told its byte order."""
 
-    def __init__(self, code: str) -> None:
-        if not DTYPE.fullmatch(code):
-            raise UnsafePickle(f"arrays of type {code[:20]!r} are not read")
+    def __init__(self, code: Any) -> None:
+        if not isinstance(code, str) or not DTYPE.fullmatch(code):
+            raise UnsafePickle(f"arrays of type {shown(code)} are not read")
         self.type: np.dtype[Any] = np.dtype(code.replace("O8", "O"))
 
     def ordered(self, state: Any) -> _DType:
         """The type with the byte order of numpy's state (version, order, None, None, None, size, alignment, flags)."""
-        if not isinstance(state, tuple) or len(state) < 5 or state[1] not in ("<", ">", "|", "=") or state[2:5] != (None, None, None):
+        if (
+            not isinstance(state, tuple)
+            or len(state) < 5
+            or not isinstance(state[1], str)
+            or state[1] not in ("<", ">", "|", "=")
+            or state[2:5] != (None, None, None)
+        ):
             raise UnsafePickle("an array type with fields")
         if state[1] in ("<", ">"):
-            self.type = self.type.newbyteorder(state[1])
+            self.type = np.dtype(state[1] + self.type.str[1:])
         return self
 
 
@@ -71,7 +84,9 @@ def _raw(data: Any) -> bytes:
 
 
 def _array(data: Any, dtype: Any, shape: Any, fortran: Any) -> NDArray[Any]:
-    if not isinstance(dtype, _DType) or not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 8:
+    if not isinstance(dtype, _DType) or not isinstance(shape, tuple) or len(shape) > 8:
+        raise UnsafePickle("an array without a proper type and shape")
+    if not all(type(n) is int and 0 <= n < MAX_LENGTH for n in shape):
         raise UnsafePickle("an array without a proper type and shape")
     order, count = "F" if fortran else "C", math.prod(shape)
     if dtype.type.hasobject:
@@ -102,20 +117,38 @@ def _scalar(dtype: Any, data: Any = b"") -> Any:
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise UnsafePickle(f"text in the encoding {str(encoding)[:20]!r}")
-    return _raw(str(text))
+    if not isinstance(text, str) or not isinstance(encoding, str) or encoding not in ("latin1", "latin-1"):
+        raise UnsafePickle(f"text in the encoding {shown(encoding)}")
+    return _raw(text)
 
 
 def _list(values: Any) -> list[Any]:
     if not isinstance(values, list):
         raise UnsafePickle("a set of what is no list")
+    return keys(values)
+
+
+def keys(values: list[Any]) -> list[Any]:
+    """Values that dicts and sets may hold: tuples are not, since a short pickle nests them so that their hash takes for ever."""
+    for value in values:
+        plain = value is None or isinstance(value, str | bytes | float | np.generic)
+        if not plain and not (isinstance(value, int) and abs(value) < MAX_NUMBER):
+            raise UnsafePickle(f"a key {shown(value)}; allowed are text and numbers")
     return values
+
+
+def shown(value: Any) -> str:
+    """A value in a message: its beginning, or its type where its text can be longer than the pickle."""
+    if isinstance(value, str):
+        return repr(value[:40])
+    if value is None or isinstance(value, bool | float | np.number | np.bool_) or (isinstance(value, int) and abs(value) < MAX_LENGTH):
+        return repr(str(value))
+    return f"of type {type(value).__name__}"
 
 
 NAMES: dict[tuple[str, str], _Name] = {
     ("numpy", "ndarray"): _Name(_Array),
-    ("numpy", "dtype"): _Name(lambda code, *_: _DType(str(code))),
+    ("numpy", "dtype"): _Name(lambda code, *_: _DType(code)),
     ("_codecs", "encode"): _Name(_encode),
     # times stay the integers they are stored as
     ("pandas._libs.tslibs.timestamps", "_unpickle_timestamp"): _Name(lambda value, *_: int(value)),
@@ -160,6 +193,22 @@ def loads(content: bytes) -> Any:
         raise UnsafePickle(f"damaged: {type(error).__name__}: {str(error)[:100]}") from error
 
 
+def _opcodes(content: bytes) -> Iterator[tuple[str, Any]]:
+    """Names and arguments of a pickle's opcodes, up to the one that ends it."""
+    stream = io.BytesIO(content)
+    while code := stream.read(1):
+        if not (opcode := OPCODES.get(code.decode("latin-1"))):
+            raise UnsafePickle(f"byte {stream.tell() - 1} is no opcode")
+        if opcode.name == "STRING":
+            # arrays as Python 2 wrote them: the disassembler reads ASCII only
+            text: Any = pickletools.read_stringnl(stream, decode=False)
+            yield opcode.name, codecs.escape_decode(text)[0].decode("latin-1")
+        else:
+            yield opcode.name, None if opcode.arg is None else opcode.arg.reader(stream)
+        if opcode.name == "STOP":
+            return
+
+
 class _Machine:
     """Stack, marks and memo of one pickle."""
 
@@ -172,18 +221,22 @@ class _Machine:
         self.room = MAX_BYTES
 
     def run(self, content: bytes) -> Any:
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(content))):
+        for number, (name, argument) in enumerate(_opcodes(content)):
             if number >= MAX_OPCODES:
                 raise UnsafePickle(f"more than {MAX_OPCODES:,} values")
-            name = opcode.name
             if name in PUSH:
+                if name in UNICODE:
+                    # half a surrogate pair, which nobody can write, raises
+                    argument.encode()
                 self.stack.append(argument)
             elif name in CONSTANTS:
                 self.stack.append(CONSTANTS[name])
             elif name in TUPLES:
                 self.stack.append(tuple(self.take(TUPLES[name])))
             elif name in EMPTY:
+                self.room -= CONTAINER_BYTES
                 self.stack.append(EMPTY[name]())
+                self.spend(None)
             elif name == "STOP":
                 (value,) = self.stack
                 if isinstance(value, _Array | _Name):
@@ -241,10 +294,10 @@ class _Machine:
 
     def op_additems(self, _: Any) -> None:
         values = self.to_mark()
-        self.top(set).update(values)
+        self.top(set).update(keys(values))
 
     def op_frozenset(self, _: Any) -> None:
-        self.stack.append(frozenset(self.to_mark()))
+        self.stack.append(frozenset(keys(self.to_mark())))
 
     def op_dict(self, _: Any) -> None:
         self.stack.append(self.pairs(self.to_mark()))
@@ -259,7 +312,7 @@ class _Machine:
 
     @staticmethod
     def pairs(values: list[Any]) -> dict[Any, Any]:
-        return dict(zip(values[::2], values[1::2], strict=True))
+        return dict(zip(keys(values[::2]), values[1::2], strict=True))
 
     def put(self, key: int) -> None:
         if not self.stack:
@@ -287,8 +340,10 @@ class _Machine:
         self.name(*self.take(2))
 
     def name(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise UnsafePickle("refers to a name that is no text")
         if (module, name) not in NAMES:
-            raise UnsafePickle(f"refers to '{str(module)[:60]}.{str(name)[:60]}', which is not allowed: only data is read")
+            raise UnsafePickle(f"refers to '{module[:60]}.{name[:60]}', which is not allowed: only data is read")
         self.stack.append(NAMES[module, name])
 
     def op_reduce(self, _: Any) -> None:
@@ -316,7 +371,11 @@ class _Machine:
 
     def spend(self, value: Any) -> None:
         """Count copies against the allowance: a short pickle can ask for the same array many times."""
-        if isinstance(value, np.ndarray | bytes):
-            self.room -= value.nbytes if isinstance(value, np.ndarray) else len(value)
+        if isinstance(value, np.ndarray | np.generic):
+            self.room -= value.nbytes
+        elif isinstance(value, bytes):
+            self.room -= len(value)
+        elif isinstance(value, set | frozenset):
+            self.room -= CONTAINER_BYTES * (1 + len(value))
         if self.room < 0:
-            raise UnsafePickle(f"more than {MAX_BYTES >> 20:,} MiB of arrays")
+            raise UnsafePickle(f"more than {MAX_BYTES >> 20:,} MiB of arrays and containers")

@@ -20,7 +20,10 @@ from hwnas.tasks.datasets import files
 from hwnas.tasks.datasets.recordings import check_rate
 
 MAX_HEADER_BYTES = 2**16
+# longer ones are refused: the patterns below look at a number in as many ways as it has digits
+MAX_LINE = 1000
 MAX_SIGNALS = 64
+MAX_NAME = 200
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 RECORD = re.compile(
     rf"(?P<name>[\w-]+)\s+(?P<signals>\d{{1,4}})\s+(?P<rate>{NUMBER})(?:/\S+)?(?:\s+(?P<samples>\d{{1,12}}))?(?:\s+.*)?", re.A
@@ -71,6 +74,8 @@ def read_header(path: Path) -> Header:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a WFDB header: it is no text") from error
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if any(len(line) > MAX_LINE for line in lines):
+        raise DataError(f"{path}: not a WFDB header: a line is longer than {MAX_LINE:,} characters")
     first = RECORD.fullmatch(lines[0]) if lines else None
     if not first:
         said = f"its first line is '{lines[0][:60]}'" if lines else "it is empty"
@@ -88,7 +93,7 @@ def _signal(path: Path, number: int, line: str) -> Signal:
     found = SIGNAL.fullmatch(line)
     if not found:
         raise DataError(f"{where}: cannot be read: '{line[:60]}'; expected 'FILE FORMAT GAIN ... DESCRIPTION'")
-    if not PLAIN_NAME.fullmatch(found["file"]) or found["file"] == "-":
+    if not PLAIN_NAME.fullmatch(found["file"]) or found["file"] == "-" or len(found["file"]) > MAX_NAME:
         raise DataError(f"{where}: names the file '{found['file'][:60]}'; only plain names of files beside the header are followed")
     if found["format"] not in MISSING:
         raise DataError(f"{where}: is in format {found['format'][:20]}; read are {', '.join(MISSING)}. Convert it with xform")
@@ -122,6 +127,8 @@ def read_channel(path: Path, header: Header, number: int) -> NDArray[np.float64]
     place = path.parent / signal.file
     if len({(s.format, s.offset) for s in group}) != 1:
         raise DataError(f"{path}: signals of {signal.file} differ in format or offset; a file holds one of each")
+    if not place.exists():
+        raise DataError(f"{path}: names the signal file {signal.file}, which is not there; copy it beside the header")
     stream = _decode(files.read(place)[signal.offset :], signal.format)
     samples = len(stream) // len(group) if header.samples is None else header.samples
     # format 212 pads to a whole byte triple
