@@ -20,7 +20,7 @@ search: $(STAMP)
 	$(BIN)/hwnas search --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadscope $(ARGS)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -m "" --timeout 3600 $(ARGS)

@@ -87,7 +87,7 @@ class ConvUnit(nn.Module):
 
 
 class NodeTaps(dict[str, Tensor]):
-    """Every node's output by node index; `["embedding"]` (B, W) is, once more, what the last layer with weights reads, its mean over time."""
+    """Every node's output by node index; `["embedding"]` (B, W) is the mean over time of what the last layer with weights reads."""
 
     def __init__(self, graph: Graph, tensors: Sequence[Tensor]) -> None:
         """From every node's tensor (B, C, M, L), the input's first."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from random_students import warmed_student
 
 from hwnas import metrics
-from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Lstm
+from hwnas.graph import Add, AvgPool1d, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, Graph, GraphBuilder, Input, Lstm, Transpose
 from hwnas.student import Student
 from hwnas.tasks import bpm
-from hwnas.tasks.base import Labels, Windows
+from hwnas.tasks.base import Labels, Windows, class_answers
 from hwnas.train import Recipe, Targets, fit
 
 SAMPLES = 64
@@ -41,6 +41,9 @@ class Speed:
 
     def load(self, path: object, **_: Any) -> Windows:
         raise NotImplementedError
+
+    def answers(self, count: int) -> tuple[str, ...]:
+        return class_answers(self, count)
 
     def metrics(self, logits: NDArray[np.floating[Any]], windows: Windows) -> dict[str, float]:
         y = windows.y
@@ -70,6 +73,9 @@ class Pace(Speed):
     primary: str = "mae_bpm"
     loss_allowed: float = 0.1
     needed: tuple[int, ...] = ()
+
+    def answers(self, count: int) -> tuple[str, ...]:
+        return self.outputs if count == 1 else bpm.names(count)
 
     def metrics(self, outputs: NDArray[np.floating[Any]], windows: Windows) -> dict[str, float]:
         found = bpm.from_output(outputs[:, 0]) if outputs.shape[1] == 1 else bpm.expectation(outputs)
@@ -121,6 +127,17 @@ def graph(*, lstm: bool = False, outputs: int = 2) -> Graph:
     return builder.build()
 
 
+def banded(bands: int = 36) -> Graph:
+    """A bank of filters, convolutions along its bands, and a logit for each of them: how fast, by classes."""
+    builder = GraphBuilder()
+    x = builder.add(Conv1d(bands, 24, 2), builder.add(Input(1, SAMPLES)))
+    x = builder.add(Transpose(), builder.add(AvgPool1d(SAMPLES // 2, 1), x))
+    x = builder.add(Conv1d(8, 5), x)
+    y = builder.add(Conv1d(8, relu=False), builder.add(DepthwiseConv1d(5), x))
+    builder.add(Conv1d(1, relu=False), builder.add(Add(), x, y))
+    return builder.build()
+
+
 @cache
 def trained(*, lstm: bool = False, seed: int = 0) -> Student:
     """A student that tells slow from fast; made once, so leave it as it is."""
@@ -136,6 +153,16 @@ def trained_pace(seed: int = 0) -> Student:
     """A student that says how fast; made once, so leave it as it is."""
     student, lessons = warmed_student(graph(outputs=1), seed), paced(600, seed)
     recipe = Recipe(name="test", epochs=40, batch_size=32, learning_rate=0.02, average=0.9)
+    torch.set_num_threads(1)
+    fit(student, lessons.x, Targets(lessons.y), recipe, seed=seed)
+    return student
+
+
+@cache
+def trained_bands(seed: int = 0) -> Student:
+    """A student that says how fast by classes of 5 BPM; made once, so leave it as it is."""
+    student, lessons = Student(banded(), torch.Generator().manual_seed(seed)), paced(600, seed)
+    recipe = Recipe(name="test", epochs=30, batch_size=32, learning_rate=0.01, average=0.9)
     torch.set_num_threads(1)
     fit(student, lessons.x, Targets(lessons.y), recipe, seed=seed)
     return student

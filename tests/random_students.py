@@ -155,4 +155,4 @@ def random_windows(graph: Graph, count: int, seed: int) -> np.ndarray[tuple[int,
 def quantized_student(graph: Graph, seed: int) -> tuple[Student, QuantGraph]:
     """A warmed student and its int8 form."""
     student = warmed_student(graph, seed)
-    return student, quantize(student, random_windows(graph, 64, seed + 2), [f"class{i}" for i in range(graph.output_shape.channels)])
+    return student, quantize(student, random_windows(graph, 64, seed + 2), labels_of(graph))

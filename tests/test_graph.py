@@ -28,6 +28,7 @@ from hwnas.graph import (
     Op,
     Shape,
     Split,
+    Transpose,
     same_length,
     same_padding,
 )
@@ -249,6 +250,7 @@ def test_modalities_by_hand() -> None:
         (Lstm(4), "reads 3 modalities"),
         (Concat(), "reads 3 modalities"),
         (Split(), "reads 3 modalities"),
+        (Transpose(), "reads length 8; take the mean over time first"),
     ],
 )
 def test_what_mixes_modalities_needs_them_joined(op: Op, message: str) -> None:
@@ -258,6 +260,27 @@ def test_what_mixes_modalities_needs_them_joined(op: Op, message: str) -> None:
         builder.add(op, *[x] * (2 if isinstance(op, Concat) else 1))
     with pytest.raises(GraphError, match="output of a graph is of one modality"):
         builder.build()
+
+
+@pytest.mark.parametrize("modalities", [1, 3])
+def test_transposed_channels_are_time_and_modalities_are_channels(modalities: int) -> None:
+    builder = GraphBuilder()
+    x = builder.add(Input(modalities, 8))
+    bank = builder.add(Conv1d(5, 3), builder.add(Split(), x) if modalities > 1 else x)
+    strength = builder.add(AvgPool1d(8, 1), bank)
+    assert builder.shape(strength) == Shape(5, 1, modalities)
+    turned = builder.add(Transpose(), strength)
+    assert builder.shape(turned) == Shape(modalities, 5)
+    builder.add(Conv1d(1, 3, relu=False), turned)
+    graph = builder.build()
+    assert graph.output_shape == Shape(1, 5)
+    # The transposition has no weights and does no work; the bank runs on every modality.
+    assert graph.parameters == (5 * 3 + 5) + (3 * modalities + 1)
+    assert graph.macs == modalities * 8 * 5 * 3 + 5 * 3 * modalities
+    assert Graph.from_json(graph.to_json()) == graph
+    assert json.loads(graph.to_json())["nodes"][turned]["op"] == "transpose"
+    with pytest.raises(GraphError, match=r"reads length 8; take the mean over time first"):
+        builder.add(Transpose(), bank)
 
 
 def test_one_signal_has_nothing_to_split_or_join() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -17,16 +14,19 @@ from typer._click.exceptions import ClickException  # typer carries its own clic
 
 from hwnas import __version__, space
 from hwnas.cli import studies, sweeps, teachers
-from hwnas.cli.display import TerminalProgress
+from hwnas.cli.common import Debug, Json, Quiet, emit, shown
 from hwnas.errors import HwnasError, UsageError
 from hwnas.hardware import profile as profiles
-from hwnas.pipeline.progress import Progress, Silent
 
 INTERRUPTED = 130
 # What an interrupted command's user may do next.
 CONTINUES = {
     "search": "; finished work is kept, continue with --resume",
     "profile": "; finished rows are kept, the same command goes on from them",
+    "compare": "; finished trainings are kept, continue with --resume",
+    "sweep": "; finished trainings are kept, continue with --resume",
+    "distill": "; a finished teacher is kept, continue with --resume",
+    "train": "; finished teachers and epochs are kept, the same command goes on from them",
 }
 SPACE_PROFILE, SPACE_TASK = "cortex-m4-192k", "rhythm"  # what `hwnas spaces NAME` describes a space for
 app = typer.Typer(
@@ -41,10 +41,6 @@ app.add_typer(data_commands, name="data")
 studies.register(app)
 app.add_typer(teachers.commands, name="teacher")
 sweeps.register(app)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and what --json asks for.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,26 +75,14 @@ def run(argv: list[str]) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"hwnas: error: {message}", file=sys.stderr)
+    """One line on standard error; what files bring into messages cannot steer the terminal."""
+    print("hwnas: error: " + "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message), file=sys.stderr)
 
 
 def _interrupted(argv: list[str]) -> int:
     command = next((word for word in argv if word in CONTINUES), "")
     _complain("interrupted" + CONTINUES.get(command, ""))
     return INTERRUPTED
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    if quiet:
-        yield Silent()
-    else:
-        with TerminalProgress(Console(stderr=True)) as display:
-            yield display
-
-
-def _emit(content: Any) -> None:
-    print(json.dumps(content, indent=1, allow_nan=False))
 
 
 @app.callback(invoke_without_command=True)
@@ -118,7 +102,7 @@ def search(
         list[str] | None, typer.Option("--space", help="Search space, a name or a YAML file; give several to search them as one.")
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="resnet18_1d (default), ppg_transformer, resnet34_1d, resnet50_1d, or several as one: ensemble:A+B.")
+        str | None, typer.Option(help="resnet18_1d (default) or another, or several as one: ensemble:A+B; see `hwnas teacher list`.")
     ] = None,
     distillation: Annotated[
         str | None, typer.Option(help="Loss that students learn by: soft (default), none, dkd, pulse, relational, soft+hint:weight=2 ...")
@@ -191,10 +175,10 @@ def search(
     root = out or default_root(settings, resume=resume)
     if resume and not (root / "run.yaml").exists():
         Console(stderr=True).print(f"{root} holds no run yet; starting one", highlight=False)
-    with _progress(quiet) as progress:
+    with shown(quiet) as progress:
         front = run_search(settings, root, jobs=jobs or os.cpu_count() or 1, resume=resume, progress=progress)
     if as_json:
-        _emit(front)
+        emit(front)
     elif not quiet:
         from hwnas.report import terminal_families, terminal_table
 
@@ -217,10 +201,10 @@ def evaluate(
     """Score an exported student on recordings."""
     from hwnas.pipeline.evaluate import evaluate_student
 
-    with _progress(quiet or as_json) as progress:
+    with shown(quiet or as_json) as progress:
         result = evaluate_student(student, data, runtime=runtime, seed=seed, progress=progress)
     if as_json:
-        _emit(result)
+        emit(result)
         return
     if quiet:
         return
@@ -255,10 +239,10 @@ def export(
     from hwnas.cli.exports import export_tables
     from hwnas.pipeline.exporting import export_student
 
-    with _progress(quiet or as_json) as progress:
+    with shown(quiet or as_json) as progress:
         result = export_student(student, formats, out, profile=profile_name, self_test=self_test, progress=progress)
     if as_json:
-        _emit(result)
+        emit(result)
     elif not quiet:
         Console().print(*export_tables(result), sep="\n\n")
         said = result["verified_on"]
@@ -279,7 +263,7 @@ def profile(
     """Fill the lookup table of a profile's core with the emulator; goes on where an interrupted filling ended."""
     from hwnas.pipeline.profiling import fill_table
 
-    with _progress(quiet) as progress:
+    with shown(quiet) as progress:
         path, rows = fill_table(profile_name, space_names or space.names(), out, progress, jobs=jobs or os.cpu_count() or 1)
     if not quiet:
         print(f"{rows:,} rows written to {path}")
@@ -295,13 +279,13 @@ def list_profiles(
     if name is not None:
         found = profiles.read_any(name)
         if as_json:
-            _emit(found.model_dump())
+            emit(found.model_dump())
         else:
             Console().print(*one_profile(found), sep="\n\n")
         return
     everything = [profiles.read_any(found) for found in profiles.names()]
     if as_json:
-        _emit([p.model_dump() for p in everything])
+        emit([p.model_dump() for p in everything])
     else:
         Console().print(*profile_list(everything), sep="\n\n")
 
@@ -324,7 +308,7 @@ def list_spaces(
     if name is not None:
         report = describe(name, SPACE_PROFILE if profile_name is None else profile_name, SPACE_TASK if task is None else task, window_s)
         if as_json:
-            _emit(report.as_dict())
+            emit(report.as_dict())
         else:
             Console().print(*one_space(report), sep="\n\n")
         return
@@ -333,7 +317,7 @@ def list_spaces(
         raise UsageError(f"{', '.join(given)}: for one space only; name it, as in `hwnas spaces NAME`: {', '.join(space.names())}")
     found = {each: space.read(each) for each in space.names()}
     if as_json:
-        _emit({each: {"size": s.size, "choices": s.choices} for each, s in found.items()})
+        emit({each: {"size": s.size, "choices": s.choices} for each, s in found.items()})
     else:
         Console().print(space_list(found))
 
@@ -345,7 +329,7 @@ def list_tasks(as_json: Json = False, debug: Debug = False) -> None:
     from hwnas.tasks import TASKS
 
     if as_json:
-        _emit(task_values(TASKS))
+        emit(task_values(TASKS))
     else:
         Console().print(*task_list(TASKS), sep="\n\n")
 
@@ -363,6 +347,6 @@ def check_data(
 
     said = check(folder, task, window_s)
     if as_json:
-        _emit(said)
+        emit(said)
     else:
         Console().print(*check_tables(said), sep="\n\n")

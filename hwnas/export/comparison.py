@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ from hwnas.errors import ExportError
 from hwnas.graph import OP_NAMES, Op
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.quantize.scoring import real_outputs
+from hwnas.quantize.values import value_of
 
 RunFile = Callable[[Int8], Int8]
 RunNode = Callable[[int, list[Int8]], Int8]
@@ -37,8 +39,9 @@ class EndToEnd:
         share_differing: share of the outputs (windows x classes) that differ.
         share_within_one_step: share of the outputs that differ by one step at most.
         share_within_two_steps: by two steps at most.
-        share_same_class: share of the windows whose first largest output is the same one; None where there is one output only.
+        share_same_class: share of the windows whose first largest output is the same one; None of a regression.
         largest_step: largest difference of an output.
+        largest_difference, unit: of what a regression's outputs are read out as, in its unit; None of a classifier.
     """
 
     share_differing: float
@@ -46,6 +49,8 @@ class EndToEnd:
     share_within_two_steps: float
     share_same_class: float | None
     largest_step: int
+    largest_difference: float | None = None
+    unit: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +112,18 @@ def compare(
                 )
             steps[name] = max(steps.get(name, 0), largest)
     expected = tensors[-1].reshape(len(check), -1)
-    found = {name: end_to_end(run(check), expected) for name, run in whole.items()}
+    found = {name: _read_out(q, run(check), expected) for name, run in whole.items()}
     first = next(iter(found.values()))
     return Comparison(**vars(first), windows=len(check), operator_largest_step=max(steps.values()), operator_steps=steps, kernels=found)
+
+
+def _read_out(q: QuantGraph, produced: Int8, expected: Int8) -> EndToEnd:
+    """The figures of outputs (M, K), of a regression with how far apart their values are."""
+    figures, value = end_to_end(produced, expected), value_of(q.labels)
+    if value is None:
+        return figures
+    apart = np.abs(value.real(real_outputs(q, produced)) - value.real(real_outputs(q, expected)))
+    return replace(figures, share_same_class=None, largest_difference=float(apart.max()), unit=value.unit)
 
 
 def end_to_end(produced: Int8, expected: Int8) -> EndToEnd:

@@ -1,6 +1,7 @@
 """`QuantGraph` -> ONNX in QDQ form, verified in onnxruntime before it is written.
 
-int8 windows (N, C, T) named "input" in, int8 logits (N, K) named "logits" out, of a regression "output"; tensors of M modalities are
+int8 windows (N, C, T) named "input" in, int8 logits (N, K) named "logits" out, of a regression by one value "output"; what ends in another
+operator than a dense layer is flattened to that, in the order of samples. Tensors of M modalities are
 (N, C, M, L). Operators stand between DequantizeLinear and QuantizeLinear, with weights int8 per channel and bias int32; runtimes fuse
 these into integer kernels. What only moves values is written on int8 tensors.
 
@@ -173,13 +174,13 @@ class _Writer:
     def _dense(self, index: int) -> None:
         """Flattening the int8 tensor keeps its DequantizeLinear beside the Gemm. The logits are (N, K), other outputs (N, K, 1)."""
         node, constants = self.q.graph.nodes[index], self.q.constants[index]
-        first, last = node.inputs[0], index == len(self.q.graph.nodes) - 1
+        first, head = node.inputs[0], self._is_head(index)
         flat = self._node("Flatten", [self._int8(first)], f"flat{index}", axis=1)
         real = self._node("DequantizeLinear", [flat, *self._scales(first)], f"flat{index}_real")
         inputs = [real, *self._weights(index, constants.weights, constants.weight_scale, constants.bias)]
         real = self._node("Gemm", inputs, f"real{index}", transB=1)
-        out = self._node("QuantizeLinear", [real, *self._scales(index)], self._int8(index) if last else f"units{index}")
-        if not last:
+        out = self._node("QuantizeLinear", [real, *self._scales(index)], self._int8(index) if head else f"units{index}")
+        if not head:
             self._node("Unsqueeze", [out, self._constant(f"axes{index}", np.array([2]))], self._int8(index))
 
     def _lstm(self, index: int, op: Lstm) -> None:
@@ -241,7 +242,18 @@ class _Writer:
     def _int8(self, index: int) -> str:
         if index == 0:
             return "input"
-        return output_name(self.q.labels) if index == len(self.q.graph.nodes) - 1 else f"node{index}"
+        return output_name(self.q.labels) if self._is_head(index) else f"node{index}"
+
+    def _is_head(self, index: int) -> bool:
+        """Whether node `index` is the dense layer that the student ends in: its outputs are (N, K) as they are."""
+        return index == len(self.q.graph.nodes) - 1 and isinstance(self.q.graph.nodes[index].op, Dense)
+
+    def _flat(self, index: int) -> str:
+        """The outputs (N, K) of a student that ends in node `index`, which is no dense layer."""
+        shape, name = self.q.graph.nodes[index].shape, self._int8(index)
+        if shape.channels > 1 and shape.length > 1:
+            name = self._node("Transpose", [name], f"rows{index}", perm=[0, 2, 1])
+        return self._node("Flatten", [name], output_name(self.q.labels), axis=1)
 
     def _constant(self, name: str, values: Any) -> str:
         self.constants[name] = numpy_helper.from_array(np.asarray(values), name)
@@ -253,7 +265,7 @@ class _Writer:
 
     def pack(self, inputs: Sequence[int], output: int) -> bytes:
         """The serialised model, with the seal's placeholder in its metadata."""
-        infos = [self._info(i) for i in inputs], [self._info(output)]
+        infos = [self._info(i) for i in inputs], [self._output(output)]
         graph = helper.make_graph(self.nodes, "hwnas_student", *infos, list(self.constants.values()))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="hwnas")
         model.doc_string = f"hwnas int8 student {self.q.graph.hash}; outputs: {describe_outputs(self.q.labels)}"
@@ -267,7 +279,12 @@ class _Writer:
         return content
 
     def _info(self, index: int) -> Any:
-        node = self.q.graph.nodes[index]
-        logits = isinstance(node.op, Dense) and index == len(self.q.graph.nodes) - 1
-        shape: list[str | int | None] = ["windows", node.shape.channels, *(() if logits else _axes(node.shape))]
-        return helper.make_tensor_value_info(self._int8(index), TensorProto.INT8, shape)
+        shape = self.q.graph.nodes[index].shape
+        return helper.make_tensor_value_info(self._int8(index), TensorProto.INT8, ["windows", shape.channels, *_axes(shape)])
+
+    def _output(self, index: int) -> Any:
+        """What the model answers: the outputs (N, K) of the student, or a tensor in its midst."""
+        if index < len(self.q.graph.nodes) - 1:
+            return self._info(index)
+        name = self._int8(index) if self._is_head(index) else self._flat(index)
+        return helper.make_tensor_value_info(name, TensorProto.INT8, ["windows", self.q.graph.output_shape.elements])

@@ -20,7 +20,10 @@ FAMILIES: dict[str, Family] = {
 
 
 def build(candidate: Candidate, window: Shape, outputs: int) -> Graph:
-    """The network of `candidate` for a window of shape (channels, length) and that many outputs."""
+    """The network of `candidate` for a window of shape (channels, length) and that many outputs.
+
+    Where one output is asked for, a value, a family may answer by classes of it: `spectral` has a logit for each of its bands.
+    """
     return stages.build(lookup(FAMILIES, candidate.family, "family"), candidate, window, outputs)
 
 

@@ -20,7 +20,7 @@ class Stage(NamedTuple):
 
 
 class Family(NamedTuple):
-    """Stages, and the head behind them: it takes the choice `outputs`."""
+    """Stages, and the head behind them: it takes the choice `outputs`, how many are asked for."""
 
     stages: Sequence[Stage]
     head: Part = add_head

@@ -40,6 +40,7 @@ def evaluate_student(folder: Path, data: Path | None, *, runtime: str, seed: int
     run = lookup(RUNTIMES, runtime, "runtime")
     card = read_shipped(folder)
     task = task_of(card.task)
+    card.check_task(task, folder)
     progress.stage("reading recordings" if data else "generating signals")
     windows = task.load(data, window_s=card.window_s, seed=seed)
     check_compatible(windows, card.rate_hz, card.window_s, card.channels)

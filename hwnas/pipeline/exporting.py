@@ -257,11 +257,11 @@ def _float(shipment: _Shipment, folder: Path) -> Figures:
 
 
 def _float_against_int8(q: QuantGraph, real: NDArray[np.float32], int8: Int8) -> Figures:
-    """How far the float student's outputs (N, K) are from the int8 reference's: labels of a classifier, values of a regression."""
+    """How far the float student's outputs (N, K) are from the int8 reference's: the label of a classifier, the value of a regression."""
     value = value_of(q.labels)
     if value is None:
         return {"share_other_label": float((real.argmax(1) != int8.argmax(1)).mean())}
-    away = value.span * np.abs(real_outputs(q, int8) - real)
+    away = np.abs(value.real(real_outputs(q, int8)) - value.real(real))
     return {"mean_difference": float(away.mean()), "largest_difference": float(away.max()), "unit": value.unit}
 
 

@@ -35,7 +35,7 @@ class Gate:
 
     Attributes:
         window: shape (channels, length) of one window.
-        outputs: number of logits.
+        outputs: how many outputs are asked for; where that is one value, a family may answer classes of it.
         window_s: seconds between inferences, for the average power.
     """
 

@@ -16,7 +16,7 @@ from hwnas.hardware.profile import Memory
 from hwnas.pipeline.rundir import read_json
 from hwnas.quantize import storage
 from hwnas.quantize.qgraph import QuantGraph
-from hwnas.tasks.base import Source
+from hwnas.tasks.base import Source, Task
 
 CARD_FILE = "card.json"
 
@@ -67,6 +67,15 @@ class ShippedCard(_Part):
             raise RunError(
                 f"{where}: the student reads {window.channels} x {window.length} samples and gives {graph.output_shape.elements} outputs; "
                 f"card.json says {expected[0]} x {expected[1]} and {len(self.labels)}; card.json was edited, export the student again"
+            )
+
+    def check_task(self, task: Task, where: Path) -> None:
+        """Raise RunError unless the outputs of the student in the folder `where` are those that students of `task` have."""
+        expected = task.answers(len(self.labels))
+        if tuple(self.labels) != expected:
+            raise RunError(
+                f"{where}: card.json names the outputs {', '.join(self.labels)}; those of task {task.name} are {', '.join(expected)}: the "
+                "student is of another version of hwnas or its card was edited; export the student again"
             )
 
 

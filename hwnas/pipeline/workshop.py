@@ -67,7 +67,8 @@ class Workshop:
 
     def quantise(self, student: Student) -> QuantGraph:
         """The int8 form by PTQ, with ranges from training subjects."""
-        return quantize(student, self.data.split.train.x, self.data.task.outputs, self.ptq)
+        labels = self.data.task.answers(student.graph.output_shape.elements)
+        return quantize(student, self.data.split.train.x, labels, self.ptq)
 
     def ship(self, student: Student, seed: int) -> Shipped:
         """The int8 form that leaves the house: PTQ, or QAT on the same lessons where PTQ loses too much on the validation subjects."""

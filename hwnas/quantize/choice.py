@@ -47,7 +47,7 @@ class Shipped:
     """A student's int8 form, and what it was chosen on: metrics on the validation subjects.
 
     Every form is read at the same temperature: of more than two classes it decides how the evidence for the others adds up, so it
-    moves the order of windows too. A regression has no classes to be sure of: its temperature is 1.
+    moves the order of windows too. A regression is left as it is, also where it answers by classes of its value: its temperature is 1.
 
     Attributes:
         q: the student, its head at `temperature`.
@@ -90,21 +90,28 @@ def ship(
 
     Raises:
         QuantizationError: the student has no int8 form.
+        DataError: it has another number of outputs than students of the task have.
     """
+    classifier = task.kind == "classification"
+    labels = task.answers(student.graph.output_shape.elements)
     real = predict(student, validation.x)
-    forms: dict[Method, QuantGraph] = {"ptq": quantize(student, calibration_x, task.outputs, settings)}
+    forms: dict[Method, QuantGraph] = {"ptq": quantize(student, calibration_x, labels, settings)}
     x = reference.quantize_input(forms["ptq"], validation.x)
-    outputs = {"ptq": reference.run(forms["ptq"], x)}
+    outputs: dict[Method, Int8] = {"ptq": reference.run(forms["ptq"], x)}
+
+    def at(form: Method, temperature: float) -> QuantGraph:
+        """A form as it ships."""
+        return with_temperature(forms[form], temperature) if classifier else forms[form]
 
     def metrics(temperature: float) -> dict[str, Metrics]:
         found = {"float": task.metrics(real / temperature, validation)}
-        for name, q in forms.items():
-            found[name] = score_outputs(with_temperature(q, temperature), outputs[name], validation, task)
+        for name in forms:
+            found[name] = score_outputs(at(name, temperature), outputs[name], validation, task)
         return found
 
     def temper(form: Method) -> tuple[float, Confidence | None]:
         """A classifier's temperature by one of its forms."""
-        return (1.0, None) if task.kind == "regression" else calibrate(forms[form], outputs[form], task.classes(validation.y))
+        return calibrate(forms[form], outputs[form], task.classes(validation.y)) if classifier else (1.0, None)
 
     temperature, confidence = temper("ptq")
     found = metrics(temperature)
@@ -124,9 +131,9 @@ def ship(
     if method == "qat":
         temperature, confidence = temper("qat")
         found = metrics(temperature)
-    cooled, by_ptq = with_head_at(student, temperature), with_temperature(forms["ptq"], temperature)
+    cooled = with_head_at(student, temperature) if classifier else copy.deepcopy(student).eval()
     return Shipped(
-        q=with_temperature(forms[method], temperature),
+        q=at(method, temperature),
         student=cooled,
         method=method,
         temperature=temperature,
@@ -135,7 +142,7 @@ def ship(
         qat=found.get("qat"),
         shipped=found[method],
         confidence=confidence,
-        sensitivity=sensitivity(cooled, by_ptq, validation, task),
+        sensitivity=sensitivity(cooled, at("ptq", temperature), validation, task),
         reason=reason,
         settings=settings,
     )

@@ -57,11 +57,16 @@ def exponentials(q: QuantGraph) -> NDArray[np.uint32]:
     return np.array([round(2**TABLE_BITS * math.exp(-k * q.output.scale)) for k in range(256)], np.uint32)
 
 
+def weights(q: QuantGraph, logits: Int8) -> NDArray[np.int64]:
+    """What each class of outputs (N, K) of `q` weighs in a softmax: d of this module's head."""
+    steps = logits.max(axis=1, keepdims=True).astype(np.int16) - logits
+    return np.asarray(exponentials(q)[steps], dtype=np.int64)
+
+
 def probabilities(q: QuantGraph, logits: Int8) -> NDArray[np.uint8]:
     """Softmax (N, K) in Q0.8 of outputs (N, K) of `q`, in integers as this module's head says. The oracle of the C, for tests."""
-    steps = logits.max(axis=1, keepdims=True).astype(np.int16) - logits
-    parts = exponentials(q).astype(np.uint64)[steps]
+    parts = weights(q, logits)
     total = parts.sum(axis=1, keepdims=True)
-    rounded = ((parts << np.uint64(PROBABILITY_BITS)) + (total >> np.uint64(1))) // total
+    rounded = ((parts << PROBABILITY_BITS) + (total >> 1)) // total
     out: NDArray[np.uint8] = np.minimum(rounded, 2**PROBABILITY_BITS - 1).astype(np.uint8)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hwnas.errors import DataError
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Doubles, Int8, QuantGraph
 from hwnas.tasks.base import Task, Windows
@@ -15,7 +16,14 @@ def score_int8(q: QuantGraph, windows: Windows, task: Task) -> dict[str, float]:
 
 
 def score_outputs(q: QuantGraph, outputs: Int8, windows: Windows, task: Task) -> dict[str, float]:
-    """The task's metrics of int8 outputs (N, K) that some runtime gave for `windows`."""
+    """The task's metrics of int8 outputs (N, K) that some runtime gave for `windows`.
+
+    Raises:
+        DataError: outputs that are not those of the task's students, or metrics that do not exist.
+    """
+    expected = task.answers(len(q.labels))
+    if q.labels != expected:
+        raise DataError(f"a student of the outputs {', '.join(q.labels)}; those of task {task.name} are {', '.join(expected)}")
     return task.metrics(real_outputs(q, outputs), windows)
 
 

@@ -19,6 +19,7 @@ COMPARED = {
     "share_within_one_step": "within 1 step",
     "share_within_two_steps": "within 2 steps",
     "share_same_class": "same class",
+    "largest_difference": "largest difference",
     "largest_step": "largest step",
     "operator_largest_step": "largest step, one operator",
 }
@@ -75,9 +76,10 @@ def sensitivity(front: Front) -> Section:
 
 def exports(front: Front) -> Section:
     """How far every exported file is from the int8 reference, and how large it is."""
-    names = [name for name in COMPARED if name != "share_same_class" or not measure(primary(front)).unit]
+    unit = measure(primary(front)).unit
+    names = [name for name in COMPARED if name != ("share_same_class" if unit else "largest_difference")]
     rows = tuple(row for student in _all(front) for row in _files(student, names))
-    heads = [COMPARED[name] for name in names]
+    heads = [COMPARED[name] + (f", {unit}" if name == "largest_difference" else "") for name in names]
     columns = (Column("student"), Column("file", words=True), Column("size, KB"), Column("windows"), *map(Column, heads))
     note = (
         "Each exported file was run in its own runtime, with each set of kernels that it has, and compared with the int8 reference. A step "
@@ -126,8 +128,8 @@ def _files(student: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[s
 def _exact(found: Mapping[str, Any]) -> Mapping[str, Any]:
     """`found`; a program of which no window differs at all has the figures that follow from that."""
     if found.get("windows_differing") == 0:
-        same = dict.fromkeys(COMPARED, 1.0) | {"share_differing": 0.0, "largest_step": 0, "operator_largest_step": 0}
-        return same | dict(found)
+        nothing = ("share_differing", "largest_difference", "largest_step", "operator_largest_step")
+        return dict.fromkeys(COMPARED, 1) | dict.fromkeys(nothing, 0) | dict(found)
     return found
 
 

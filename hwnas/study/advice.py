@@ -91,6 +91,7 @@ def figures(
         "provenance": {
             "errors": f"float32 on the host, {source} data, {len(test)} windows of {len(test.subjects)} test subjects",
             "intervals": f"95 %, {RESAMPLES} simulations: seeds, resampled test subjects, and how far sizes stray from the law",
+            "bands": "of curves: seeds and how far sizes stray; test subjects, the same for all arms, are not in them",
             "cost": f"{PREDICTED} before training, for {settings['profile']}",
         },
         "space": settings["space"],
@@ -153,7 +154,7 @@ def _told(law: Law | Refused, curve: bool = False) -> Content:
     found = law.as_dict()
     if curve:
         at = np.geomspace(*law.ranges[0], CURVE_POINTS)[:, None]
-        low, high = law.band(at)
+        low, high = law.band(at, paired=True)
         columns = {"size": at[:, 0], "error": law.error(at), "low": low, "high": high}
         found["curve"] = {name: [float(value) for value in values] for name, values in columns.items()}
     return found

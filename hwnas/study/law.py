@@ -84,6 +84,7 @@ class Law:
         plateau: size of the first capacity from which on errors are within the seeds' doubt of the largest's; None where they still fall.
         checks: how the law predicts its own largest sizes; empty where there are too few.
         draws: parameters (B, 1 + 2 T) of the bootstrap: floor, then scale and exponent of each term.
+        paired_draws: the same for these very test subjects: what a comparison of laws on the same subjects needs.
     """
 
     names: tuple[str, ...]
@@ -98,6 +99,7 @@ class Law:
     plateau: float | None
     checks: tuple[Check, ...]
     draws: Floats
+    paired_draws: Floats
 
     @property
     def formula(self) -> str:
@@ -118,9 +120,12 @@ class Law:
         flat = [self.floor.value, *(each.value for pair in zip(self.scales, self.exponents, strict=True) for each in pair)]
         return np.asarray(self._of(np.array([flat]), sizes)[0])
 
-    def band(self, sizes: Floats, trainings: int = 0) -> tuple[Floats, Floats]:
-        """The 95 % interval (R,), (R,) of the law at capacities (R, T), or of the mean of so many new trainings of one network there."""
-        errors = self._of(self.draws, sizes)
+    def band(self, sizes: Floats, trainings: int = 0, *, paired: bool = False) -> tuple[Floats, Floats]:
+        """The 95 % interval (R,), (R,) of the law at capacities (R, T), or of the mean of so many new trainings of one network there.
+
+        With `paired` it is for these very test subjects.
+        """
+        errors = self._of(self.paired_draws if paired else self.draws, sizes)
         if trainings:
             spread = float(np.hypot(self.seed_spread / np.sqrt(trainings), self.misfit))
             errors = errors * np.exp(spread * np.random.default_rng(0).standard_normal(errors.shape))
@@ -128,7 +133,7 @@ class Law:
         return low, high
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the draws, as JSON can hold it."""
+        """Everything but draws, as JSON can hold it."""
         return {
             "formula": self.formula,
             "capacities": [
@@ -180,7 +185,7 @@ def fit(
     for name, exponent in zip(names, law.exponents, strict=True):
         if not EXPONENTS[0] * 1.01 < exponent.value < EXPONENTS[1] * 0.99:
             why = "errors hardly fall at all" if exponent.value < 1 else "the smallest alone differs from the others"
-            return Refused(f"the best exponent of {name}, {exponent.value:g}, is as far as is looked: {why}")
+            return Refused(f"the best exponent of {name} is {exponent.value:.2g}, as far as is looked: {why}")
     return law
 
 
@@ -218,10 +223,10 @@ def _fitted(
     free = max(len(cells) - 1 - 2 * sizes.shape[1], 1)
     misfit = _misfit(residual, cell, seed_spread, free)
     noise = _noise(residual, cell, misfit, free, draws, generator)
+    simulated, starts = _model(z, best[None])[0] + noise, np.repeat(best[None], draws, axis=0)
+    paired = found = _natural(_solve(z, simulated, robust, starts)[0])
     if resampled is not None:
-        noise += _subject_noise(y, resampled, draws, generator)
-    starts = np.repeat(best[None], draws, axis=0)
-    found = _natural(_solve(z, _model(z, best[None])[0] + noise, robust, starts)[0])
+        found = _natural(_solve(z, simulated + _subject_noise(y, resampled, draws, generator), robust, starts)[0])
     value = _natural(best[None])[0]
     low, high = np.quantile(found, _tails(), axis=0)
     told = [Estimate(*map(float, each)) for each in zip(value, low, high, strict=True)]
@@ -238,6 +243,7 @@ def _fitted(
         plateau=_plateau(sizes[:, 0], y),
         checks=_checks(sizes, y, names, generator, resampled, draws) if checks else (),
         draws=found,
+        paired_draws=paired,
     )
 
 

@@ -21,6 +21,7 @@ COLOURS = ("#1f86d1", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")  # 
 GREY, DARK, RING = "#8a939d", "#3c444c", "#c0392b"
 MARKERS = ("o", "s", "^", "D", "v", "P")
 AXES = {"parameters": "student parameters", "macs": "student MACs"}
+STEPS, FINE_STEPS = (1, 2, 5), (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 LEAST_SHOWN = 1e-4  # an error of 0 has no place on a logarithmic axis
 Content = Mapping[str, Any]
 
@@ -69,7 +70,7 @@ def markdown(content: Content) -> str:
         f"- **data**: {data['name']} ({data['source']}), windows of {data['window_s']:g} s; subjects: {counts}",
         f"- **error**: {content['measure']['error']}; {content['provenance']['errors']}",
         f"- **trained**: {len(content['students'])} sizes of `{content['space']}`, {content['seeds']} seed(s) each; every teacher once",
-        f"- **intervals**: {content['provenance']['intervals']}",
+        f"- **intervals**: {content['provenance']['intervals']}; bands {content['provenance']['bands']}",
         *(f"- **mind**: {_cell(warning)}" for warning in content["warnings"]),
         "",
         "## Recommendation",
@@ -210,7 +211,8 @@ def png(content: Content) -> bytes:
         axis.set_title(f"{teacher['name']}, {teacher['parameters']:,} parameters", fontsize=10)
     _scale(panels[0][0], content)
     _legend(figure, list(panels.flat))
-    figure.suptitle(f"{content['task']}, {_where(content)}, float32", fontsize=11)
+    bands = "bands: 95 % over seeds and sizes, test subjects the same for all"
+    figure.suptitle(f"{content['task']}, {_where(content)}, float32; {bands}", fontsize=11)
     out = io.BytesIO()
     # No creation date or version in the file: the same sweep gives the same bytes.
     figure.savefig(out, format="png", dpi=150, metadata={"Software": None})
@@ -263,13 +265,13 @@ def _scale(axis: Axes, content: Content) -> None:
     errors += [max(teacher["error"], LEAST_SHOWN) for teacher in content["teachers"]]
     axis.set_yscale("log")
     axis.set_ylim(min(errors) / 1.15, max(errors) * 1.15)
-    _ticks(axis.yaxis)
+    _ticks(axis.yaxis, FINE_STEPS if max(errors) < 6 * min(errors) else STEPS)
 
 
-def _ticks(axis: Any) -> None:
+def _ticks(axis: Any, steps: tuple[float, ...] = STEPS) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axis.set_minor_formatter(NullFormatter())
 

@@ -86,11 +86,12 @@ class Task(Protocol):
     """What a task offers; the table of names is `hwnas.tasks.TASKS`.
 
     A teacher always answers classes (logits (N, K), K = len(`labels`)), of a regression narrow ranges of the value; a student answers
-    `outputs`: the same classes, or of a regression one value that `metrics` knows the unit of.
+    `outputs`: the same classes, or of a regression one value that `metrics` knows the unit of. A family of networks may answer such a
+    value by classes of its own, wider ones; `answers` names them.
 
     Attributes:
         labels: names of the classes that a teacher tells apart.
-        outputs: names of a student's outputs.
+        outputs: names of the outputs that a student is asked for.
         channels, teacher_channels: signals that a student and a teacher read.
         primary: the metric that students are compared by.
         loss_allowed: how much worse `error` may get by int8 before integers are trained.
@@ -127,6 +128,9 @@ class Task(Protocol):
     ) -> Windows:
         """Recordings at `path`, or generated windows where it is None; raises DataError."""
 
+    def answers(self, count: int) -> tuple[str, ...]:
+        """Names of the outputs of a student that has `count`; raises DataError where it is none for this task."""
+
     def metrics(self, outputs: NDArray[np.floating[Any]], windows: Windows) -> dict[str, float]:
         """Named metrics of a teacher's logits (N, K) or a student's outputs for `windows`; raises DataError where they do not exist."""
 
@@ -138,6 +142,16 @@ class Task(Protocol):
 
     def strata(self, y: Labels) -> NDArray[np.int64]:
         """Groups (N,), 0 to some S - 1, that the parts of a split should hold alike."""
+
+
+def class_answers(task: Task, count: int) -> tuple[str, ...]:
+    """`answers` of a classification: its labels, an output each; raises DataError for another number of outputs."""
+    if count != len(task.labels):
+        raise DataError(
+            f"a student of {count} outputs for task {task.name}, which tells {len(task.labels)} classes apart: {', '.join(task.labels)}; "
+            "give it an output for each"
+        )
+    return task.labels
 
 
 def fingerprint(*arrays: NDArray[Any]) -> str:
@@ -159,11 +173,11 @@ def normalise(x: NDArray[np.floating[Any]], where: Callable[[int], str] = lambda
     if bad.any():
         raise DataError(f"{where(int(bad.argmax()))} holds NaN or infinity ({int(bad.sum())} such windows); remove them")
     low, high = x.min(axis=2, keepdims=True), x.max(axis=2, keepdims=True)
-    flat = (high <= low).any(axis=(1, 2))
+    # halved first, so that a range near the largest float does not overflow; one near the smallest is none then
+    span = high / 2 - low / 2
+    flat = (span <= 0).any(axis=(1, 2))
     if flat.any():
         raise DataError(f"{where(int(flat.argmax()))} is constant ({int(flat.sum())} such windows): no signal; remove them")
-    # halved first, so that a range near the largest float does not overflow
-    span = high / 2 - low / 2
     return np.asarray(np.clip((x / 2 - low / 2) / span * 2 - 1, -1.0, 1.0), dtype=np.float32)
 
 

@@ -18,7 +18,6 @@ Floats = NDArray[np.floating[Any]]
 
 LOWEST_BPM, CLASSES = 30, 180
 CENTRE_BPM, SPAN_BPM = 120.0, 90.0  # a student's output of -1 is 30 BPM, of 1 is 210 BPM
-LABELS = tuple(f"{LOWEST_BPM + k} bpm" for k in range(CLASSES))
 
 
 def values_bpm(count: int = CLASSES) -> NDArray[np.float64]:
@@ -28,6 +27,14 @@ def values_bpm(count: int = CLASSES) -> NDArray[np.float64]:
         raise DataError(f"{count} classes of heart rate; {CLASSES} classes of 1 BPM can be joined to {allowed}")
     width = CLASSES // count
     return LOWEST_BPM + (width - 1) / 2 + width * np.arange(count, dtype=np.float64)
+
+
+def names(count: int = CLASSES) -> tuple[str, ...]:
+    """Names of `count` classes, by their middles; raises DataError as `values_bpm`."""
+    return tuple(f"{middle:g} bpm" for middle in values_bpm(count))
+
+
+LABELS = names()
 
 
 def classes(bpm: Floats) -> NDArray[np.int64]:

@@ -23,7 +23,10 @@ WITHIN_BPM = 5.0
 
 @dataclass(frozen=True)
 class HeartRate:
-    """Heart rate as a regression; a teacher answers 180 classes of 1 BPM, a student one value on the scale of `bpm.to_output`."""
+    """Heart rate as a regression.
+
+    A teacher answers 180 classes of 1 BPM, a student one value on the scale of `bpm.to_output`, or wider classes.
+    """
 
     name: str = "heart_rate"
     description: str = "heart rate in BPM from PPG and acceleration, every 2 s"
@@ -69,11 +72,15 @@ class HeartRate:
             raise DataError(f"{found.windows.name}: its labels are {', '.join(found.labels)}; task {self.name} needs heart rates in BPM")
         return found
 
+    def answers(self, count: int) -> tuple[str, ...]:
+        """One value, or classes of heart rate by their middles; raises DataError where 180 cannot be joined to so many."""
+        return self.outputs if count == 1 else bpm.names(count)
+
     def estimates(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Heart rates (N,) in BPM of a teacher's logits (N, 180) or a student's outputs (N, 1).
+        """Heart rates (N,) in BPM of logits (N, K) of classes, 180 of a teacher, or of a student's values (N, 1).
 
         Raises:
-            DataError: another shape, or outputs that are not finite.
+            DataError: another shape or number of classes, or outputs that are not finite.
         """
         if outputs.ndim != 2:
             raise DataError(f"task {self.name}: outputs of shape {outputs.shape}, expected (windows, 1) or (windows, classes)")
@@ -82,7 +89,7 @@ class HeartRate:
         return bpm.from_output(outputs[:, 0]) if outputs.shape[1] == 1 else bpm.expectation(outputs)
 
     def metrics(self, outputs: NDArray[np.floating[Any]], windows: Windows) -> dict[str, float]:
-        """Errors of a teacher's logits (N, 180) or a student's outputs (N, 1), in BPM.
+        """Errors of logits (N, K) or values (N, 1), read as `estimates` does, in BPM.
 
         `mae_bpm` of the estimates as they are and `mae_clipped_bpm` of those clipped to recent ones, over all windows;
         `mae_subjects_bpm`, the mean of the subjects' own MAE; `rmse_bpm`; `bias_bpm`, estimate minus truth; `within_5_bpm`, a share.

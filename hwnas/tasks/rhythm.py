@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from hwnas import metrics
 from hwnas.errors import DataError
 from hwnas.tasks import datasets
-from hwnas.tasks.base import Labels, Windows
+from hwnas.tasks.base import Labels, Windows, class_answers
 from hwnas.tasks.datasets.recordings import Recordings, Wanted
 from hwnas.tasks.synthetic import generator
 from hwnas.tasks.synthetic.parameters import RHYTHMS
@@ -95,6 +95,10 @@ class Rhythm:
                 f"use --task {RHYTHM_AF.name}"
             )
         return found
+
+    def answers(self, count: int) -> tuple[str, ...]:
+        """The labels; raises DataError for another number of outputs than theirs."""
+        return class_answers(self, count)
 
     def metrics(self, outputs: NDArray[np.floating[Any]], windows: Windows) -> dict[str, float]:
         """`af_auc`, `accuracy`, `macro_f1`, `sensitivity_<label>` of logits (N, K).

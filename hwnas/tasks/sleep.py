@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hwnas import metrics
 from hwnas.errors import DataError
 from hwnas.tasks import datasets
-from hwnas.tasks.base import Labels, Windows
+from hwnas.tasks.base import Labels, Windows, class_answers
 from hwnas.tasks.datasets import Format, shhs
 from hwnas.tasks.datasets.recordings import Recordings, Wanted
 from hwnas.tasks.synthetic import sleep as generator
@@ -73,6 +73,10 @@ class Sleep:
     def relabel(self, found: Recordings) -> Recordings:
         """Recordings in the labels of this task: as they are."""
         return found
+
+    def answers(self, count: int) -> tuple[str, ...]:
+        """The labels; raises DataError for another number of outputs than theirs."""
+        return class_answers(self, count)
 
     def metrics(self, outputs: NDArray[np.floating[Any]], windows: Windows) -> dict[str, float]:
         """`kappa`, `accuracy`, `macro_f1`, and `f1_<label>` and `sensitivity_<label>` of labels that occur, of logits (N, 4).

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from hwnas import families, space
 from hwnas.graph import Conv1d, Dense, Graph, GraphBuilder, Input, Shape, Split, Transpose
+from hwnas.pipeline.finishing import summary
 from hwnas.student import BANK_PERIODS, Student
+from hwnas.tasks.heart_rate import HEART_RATE
 
 SPACE = space.read("spectral")
 CHOSEN = {"bank_bands": 60, "bank_kernel": 48, "bank_pool": 2, "bank_stride": 2, "mixer_channels": 16, "mixer_kernel": 7, "blocks": 2}
@@ -37,6 +40,13 @@ def test_one_channel_and_a_head_of_classes() -> None:
     graph = built(Shape(1, 3000), 6, bank_pool=1)
     assert not any(isinstance(n.op, Split) for n in graph) and any(isinstance(n.op, Transpose) for n in graph)
     assert graph.output_shape == Shape(6, 1) and isinstance(graph.nodes[-1].op, Dense)
+
+
+@pytest.mark.parametrize("bands", SPACE.choices["bank_bands"])
+def test_every_number_of_bands_is_that_of_classes_of_heart_rate(bands: int) -> None:
+    graph = built(WINDOW, 1, bank_bands=bands)
+    assert len(HEART_RATE.answers(graph.output_shape.elements)) == bands
+    assert summary(graph).split(" · ")[:1] == ["split"] and "transpose" in summary(graph) and summary(graph).endswith("pw 1")
 
 
 def bank_responses(graph: Graph, x: torch.Tensor) -> torch.Tensor:

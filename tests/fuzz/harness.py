@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hostile import Later, hostile
+from hostile import Case, Later, hostile
 from loader_child import LOAD_CPU_S, MEMORY_BYTES
 from mutations import mutated
 from seeds import SEEDS, Seed
@@ -141,14 +141,15 @@ class Target:
     def cases(self, count: int, seed: int, bombs: bool = True) -> Iterator[tuple[str, dict[str, Any]]]:
         """What is done, and the contents that take the place of files; the same for the same seed."""
         everything = [name for group in self.groups for name in group]
-        by_hand = [(name, *case) for name in everything for case in hostile(name, self.whole[name])]
-        by_hand = [(name, said, content) for name, said, content in by_hand if bombs or not isinstance(content, Later)]
+        made: dict[str, list[Case]] = {}
         for number in range(count):
             rng = np.random.default_rng([seed, number])
+            name = everything[int(rng.integers(len(everything)))]
             if rng.random() < HOSTILE_SHARE:
-                name, said, content = by_hand[int(rng.integers(len(by_hand)))]
+                if name not in made:
+                    made[name] = [case for case in hostile(name, self.whole[name]) if bombs or not isinstance(case[1], Later)]
+                said, content = made[name][int(rng.integers(len(made[name])))]
             else:
-                name = everything[int(rng.integers(len(everything)))]
                 others = [self.whole[n] for n in everything if n != name]
                 said, content = mutated(name, self.whole[name], others, rng)
             yield f"{self.name} [{seed}, {number}] {name}: {said}", {name: content}

@@ -134,7 +134,8 @@ def _overwrite(content: bytes, _: list[bytes], rng: np.random.Generator) -> byte
     order = "<" if rng.random() < 0.8 else ">"
     if rng.random() < 0.3:
         value = FLOATS[int(rng.integers(len(FLOATS)))]
-        word = struct.pack(order + "d", value) if rng.random() < 0.7 else np.array(value).astype(order + "f4", casting="unsafe").tobytes()
+        with np.errstate(over="ignore"):
+            word = np.array(value).astype(order + ("f8" if rng.random() < 0.7 else "f4")).tobytes()
     else:
         width = int(rng.choice([1, 2, 4, 8]))
         number = WHOLE_NUMBERS[int(rng.integers(len(WHOLE_NUMBERS)))] % 2 ** (8 * width)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_task import PACE, TASK, Speed, paced, trained, trained_pace, windows
+from made_task import PACE, TASK, Speed, graph, paced, trained, trained_bands, trained_pace, windows
 
-from hwnas.errors import TrainingError
+from hwnas.errors import DataError, TrainingError
 from hwnas.metrics import nll
 from hwnas.quantize import choice, reference
 from hwnas.quantize.choice import Shipped, calibrate, ship
@@ -17,6 +17,7 @@ from hwnas.quantize.qgraph import QuantGraph
 from hwnas.quantize.scoring import score_int8
 from hwnas.quantize.sensitivity import one_in_int8
 from hwnas.quantize.values import read_out
+from hwnas.student import Student
 from hwnas.teachers.cache import predict
 from hwnas.train import Recipe, Targets
 
@@ -127,6 +128,52 @@ def test_a_regression_that_int8_spoils_is_trained_in_its_integers(monkeypatch: p
     lost, left = (m["mae_bpm"] - found.float_metrics["mae_bpm"] for m in (found.ptq, found.qat))
     assert lost > 1.0 and left < lost / 2
     assert found.shipped == score_int8(found.q, PACE_VALIDATION, PACE) == found.qat
+
+
+def shipped_bands(task: Speed) -> Shipped:
+    lessons = PACE_LESSONS.x, Targets(PACE_LESSONS.y)
+    return ship(trained_bands(), lessons, PACE_VALIDATION, task, RECIPE, calibration_x=PACE_LESSONS.x, seed=0)
+
+
+def test_classes_of_a_value_ship_without_a_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end in a convolution, which has none; the read-out is the expectation that the metrics are of."""
+    for name in ("with_temperature", "with_head_at"):
+        monkeypatch.setattr(choice, name, lambda *_: pytest.fail("a temperature was asked for"))
+    found = shipped_bands(replace(PACE, loss_allowed=2.0))
+    assert found.float_metrics["mae_bpm"] < 2
+    assert (found.method, found.temperature, found.confidence) == ("ptq", 1.0, None) and found.q.labels == PACE.answers(36)
+    assert found.reason.endswith("BPM of mae_bpm; 2 are allowed")
+    assert np.array_equal(predict(trained_bands(), PACE_VALIDATION.x), predict(found.student, PACE_VALIDATION.x))
+    outputs = reference.run(found.q, reference.quantize_input(found.q, PACE_VALIDATION.x))
+    y = read_out(found.q, outputs) / 256
+    assert np.abs(y - PACE_VALIDATION.y).mean() == pytest.approx(found.shipped["mae_bpm"], abs=1 / 20)
+    assert [row.node for row in found.sensitivity] == sorted(found.q.constants)
+
+
+def test_classes_of_a_value_that_int8_spoils_are_trained_in_their_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "quantize", lambda *a: rough(quantize(*a)))
+    found = shipped_bands(PACE)
+    assert found.qat is not None and found.method == "qat"
+    lost, left = (m["mae_bpm"] - found.float_metrics["mae_bpm"] for m in (found.ptq, found.qat))
+    assert lost > 1.0 and left < lost / 2
+    assert found.shipped == score_int8(found.q, PACE_VALIDATION, PACE) == found.qat
+
+
+def test_a_student_of_other_outputs_than_its_task_is_refused() -> None:
+    for outputs, task, message in (
+        (7, PACE, "7 classes of heart rate"),
+        (3, TASK, "3 outputs for task speed, which tells 2 classes"),
+    ):
+        with pytest.raises(DataError, match=message):
+            ship(
+                Student(graph(outputs=outputs)),
+                (LESSONS.x, Targets(LESSONS.y)),
+                VALIDATION,
+                task,
+                RECIPE,
+                calibration_x=LESSONS.x,
+                seed=0,
+            )
 
 
 def test_sensitivity_of_a_regression_is_in_its_unit() -> None:

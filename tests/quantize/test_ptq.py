@@ -30,6 +30,7 @@ from hwnas.graph import (
     Split,
 )
 from hwnas.quantize import reference
+from hwnas.quantize.arbitrary import labels_of
 from hwnas.quantize.ptq import PtqSettings, quantize
 from hwnas.quantize.qgraph import QuantGraph
 from hwnas.student import ConvUnit, fold
@@ -234,7 +235,7 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
 def test_every_calibration_keeps_the_contract(calibration: Any) -> None:
     graph = random_graph(np.random.default_rng(3), length=40, concat=True, pools=True, lstm=True)
     student = warmed_student(graph, 3)
-    q = quantize(student, random_windows(graph, 64, 5), [f"class{i}" for i in range(graph.output_shape.channels)], PtqSettings(calibration))
+    q = quantize(student, random_windows(graph, 64, 5), labels_of(graph), PtqSettings(calibration))
     check_contract(q)
 
 
@@ -259,7 +260,7 @@ def test_a_sum_that_cancels_keeps_its_multipliers() -> None:
         unit(student, 2).bn.bias.neg_()
         unit(student, 2).bn.bias[0] += 0.01
         unit(student, 2).bn.weight[1] *= 0.99
-    q = quantize(student, random_windows(student.graph, 32, 1), [*"abcd"])
+    q = quantize(student, random_windows(student.graph, 32, 1), labels_of(student.graph))
     check_contract(q)
     assert max(q.multipliers[3]) > 1.9 * 2**20
 
@@ -305,7 +306,7 @@ def test_an_lstm_with_wild_weights_is_refused() -> None:
     with torch.no_grad():
         student.get_parameter("nodes.1.weight_ih_l0")[6:9] *= 1000
     with pytest.raises(QuantizationError, match=r"node 1 \(lstm\): weights of gate g are too large"):
-        quantize(student, x, [*"abc"])
+        quantize(student, x, labels_of(student.graph))
 
 
 def test_a_gate_without_weights_keeps_a_multiplier() -> None:
@@ -315,7 +316,7 @@ def test_a_gate_without_weights_keeps_a_multiplier() -> None:
     with torch.no_grad():
         for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
             student.get_parameter(f"nodes.1.{name}")[9:12] = 0
-    q = quantize(student, random_windows(student.graph, 8, 0), [*"abc"])
+    q = quantize(student, random_windows(student.graph, 8, 0), labels_of(student.graph))
     check_contract(q)
     assert (q.lstms[1].weights[:, 3] == 0).all()
 
@@ -332,7 +333,7 @@ def test_large_biases_of_an_lstm_coarsen_its_step() -> None:
     with torch.no_grad():  # saturated gates answer every window alike but for the very first bits
         student.get_parameter("nodes.1.weight_ih_l0")[0] += 30
         student.get_parameter("nodes.1.bias_ih_l0")[0] = 0
-    check_contract(quantize(student, x, [*"abc"]))
+    check_contract(quantize(student, x, labels_of(student.graph)))
 
 
 def test_an_accumulator_beyond_int32_is_refused() -> None:

@@ -202,7 +202,7 @@ def pace_run() -> tuple[dict[str, Any], list[dict[str, Any]]]:
         q = student["quantisation"]
         q |= {form: rates(q[form]) for form in ("float", "ptq", "qat", "shipped") if q[form]} | {"temperature": 1.0, "confidence": None}
         for found in (student["exports"]["tflite"], *student["exports"]["tflite"]["kernels"].values(), student["exports"]["onnx"]):
-            found["share_same_class"] = None
+            found |= {"share_same_class": None, "largest_difference": 0.25, "unit": "BPM"}
     front["teacher"]["metrics"] = {part: rates(scores) for part, scores in front["teacher"]["metrics"].items()}
     for trial in trials:
         if trial.get("metrics"):

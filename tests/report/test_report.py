@@ -502,6 +502,7 @@ def test_an_error_is_named_with_its_unit_everywhere(tmp_path: Path, pace: Joint)
     assert "MAE (BPM): lower is better" in text and "| MAE (BPM): validation, int8 |" in text and "RMSE (BPM)" in text
     for foreign in ("AF AUC", "accuracy", "macro-F1", "same class", "ECE, calibrated", "temperature divides"):
         assert foreign not in text, foreign
+    assert "largest difference, BPM" in text and "| 0.25" in text
     assert "MAE (BPM), lower is better (validation, int8, synthetic)" in page.replace("\\u002c", ",")
     (first, *_) = csv.DictReader(io.StringIO(csv_table.render(front)))
     assert {"validation_mae_bpm", "test_within_5_bpm", "short_validation_mae_bpm"} <= first.keys() and "test_af_auc" not in first

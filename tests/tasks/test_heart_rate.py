@@ -82,7 +82,7 @@ def test_clipping_stays_inside_a_recording_and_apart_from_the_raw_figure() -> No
 @pytest.mark.parametrize(
     ("outputs", "said"),
     [
-        (np.zeros((3, 2)), r"shape \(3, 2\), expected \(windows, 1\) or \(windows, 180\)"),
+        (np.zeros((3, 7)), "7 classes of heart rate; 180 classes of 1 BPM can be joined to 2, 3"),
         (np.zeros(3), "shape"),
         (np.full((3, 1), np.nan), "NaN or infinity"),
         (np.zeros((2, 1)), "2 outputs for 3 windows"),

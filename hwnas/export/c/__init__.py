@@ -22,7 +22,7 @@ from hwnas.hardware.deployment import Deployment
 from hwnas.memory import plan
 from hwnas.quantize.probabilities import exponentials
 from hwnas.quantize.qgraph import Int8, QuantGraph
-from hwnas.quantize.values import value_of
+from hwnas.quantize.values import Expectation, Value, value_of
 from hwnas.resources import folder as data_folder
 from hwnas.resources import write_text
 
@@ -32,6 +32,7 @@ __all__ = ["INCLUDE", "KERNELS", "SELF_TEST", "Signals", "instances", "packed_no
 KERNELS, INCLUDE = "kernels", "include"
 SELF_TEST, DEPTHWISE = "self_test.c", "depthwise.c"
 PROBABILITIES, VALUE = "probabilities.c", "value.c"  # how a classifier and a regression are read out
+EXPECTATION = "expectation.c"  # what is added to a classifier's read-out where classes stand for a value
 PARTS = Path(__file__).parent / "parts"
 CLASSES_MAX = 2**15 - 1  # of the integer softmax
 BUFFER_MAX_BYTES = 2**31 - 1  # that kernels can compute offsets in
@@ -114,10 +115,12 @@ def _files(
         files[SELF_TEST] = _self_test(q.graph, *self_test)
     for name in ("input.c", "hwnas_memory.c"):
         files[name] = (PARTS / name).read_text()
-    if value_of(q.labels):
+    value = value_of(q.labels)
+    if isinstance(value, Value):
         files[VALUE] = (PARTS / VALUE).read_text()
     else:
-        files[PROBABILITIES] = _filled(PROBABILITIES, EXPONENTIALS=table([f"{e}u" for e in exponentials(q).tolist()]))
+        softmax = _filled(PROBABILITIES, EXPONENTIALS=table([f"{e}u" for e in exponentials(q).tolist()]))
+        files |= {VALUE: softmax + "\n" + (PARTS / EXPECTATION).read_text()} if value else {PROBABILITIES: softmax}
     files["README.md"] = _readme(q, deployment, packed, weights_hash, self_test is not None, signals)
     files["model.h"] = header(q, deployment.plan, weights_hash, signals.rate_hz if signals else None)
     files["model.c"] = body(q, deployment.plan, packed)
@@ -185,6 +188,10 @@ def _read_out(q: QuantGraph) -> dict[str, str]:
     if value is None:
         labels = ", ".join(f"`{quoted(label)[1:-1]}`" for label in q.labels)
         return {"KIND": "A classifier", "OUTPUTS": labels, "READ_OUT": PROBABILITIES, "USE": _filled("use_classes.md").rstrip()}
+    if isinstance(value, Expectation):
+        numbers = {"LOWEST": f"{value.lowest:g}", "WIDTH": str(value.width)}
+        use = _filled("use_expectation.md", NAME=value.name, UNIT=value.unit, **numbers).rstrip()
+        return {"KIND": "A regression", "OUTPUTS": value.classes, "READ_OUT": VALUE, "USE": use}
     numbers = {"CENTRE": f"{value.centre:g}", "SPAN": f"{value.span:g}", "STEP": f"{value.span * q.output.scale:.2g}"}
     use = _filled("use_value.md", NAME=value.name, UNIT=value.unit, **numbers).rstrip()
     return {"KIND": "A regression", "OUTPUTS": f"{value.name}, {value.unit}", "READ_OUT": VALUE, "USE": use}

@@ -14,7 +14,7 @@ from hwnas.hardware.ops import Layout, calls
 from hwnas.memory import ABSENT, Plan, modality_bytes
 from hwnas.quantize.input_counts import input_steps
 from hwnas.quantize.qgraph import QuantGraph
-from hwnas.quantize.values import value_of
+from hwnas.quantize.values import Expectation, Value, value_of
 
 WORDS_PER_LINE = 12
 NUMERATOR_MAX = 2**15  # of a scale as a ratio: times a difference of two int8 it fits 32 bits by far
@@ -84,10 +84,15 @@ def header(q: QuantGraph, plan: Plan, weights_hash: str, rate_hz: float | None) 
     }
     if rate_hz is not None:
         macros["INPUT_RATE_HZ"] = f"{rate_hz:g}"
-    if value := value_of(q.labels):
+    value = value_of(q.labels)
+    read_out = PROBABILITIES
+    if isinstance(value, Value):
         macros |= {"VALUE_OFFSET": value.offset, "VALUE_STEP": value.step(q.output.scale), "VALUE_UNIT": quoted(value.unit)}
+        read_out = VALUE.format(name=value.name, unit=value.unit)
+    elif isinstance(value, Expectation):
+        macros |= {"VALUE_LOWEST": value.offset, "VALUE_WIDTH": value.width, "VALUE_UNIT": quoted(value.unit)}
+        read_out = EXPECTATION.format(name=value.name, unit=value.unit) + PROBABILITIES.replace("probabilities.c", "value.c")
     lines = [f"#define HWNAS_MODEL_{name} {text}" for name, text in macros.items()]
-    read_out = VALUE.format(name=value.name, unit=value.unit) if value else PROBABILITIES
     return HEADER.format(version=quoted(hwnas.__version__), macros="\n".join(lines), read_out=read_out)
 
 
@@ -144,6 +149,15 @@ VALUE = """/* value.c. Output -> {name} in 1/256 {unit}, in integers:
  *     (VALUE_OFFSET + VALUE_STEP * (output - OUTPUT_ZERO_POINT) + 128) / 256        (rounded down), saturated to 0 ... 65535
  * VALUE_OFFSET and VALUE_STEP are in 1/65536 {unit}. */
 uint16_t hwnas_model_value(const int8_t *output);
+"""
+
+EXPECTATION = """/* value.c. Outputs, logits of classes -> {name} in 1/256 {unit}: the mean of the classes' middles under softmax, in
+ * integers. With d[i] = exp(output[i] - largest output) in 1/65536:
+ *     total = sum(d),    moment = VALUE_WIDTH * sum(d[i] * i)
+ *     value = VALUE_LOWEST + 256 * (moment / total) + (256 * (moment % total) + total / 2) / total        (divisions rounded down)
+ * VALUE_LOWEST is the middle of the first class in 1/256 {unit}, VALUE_WIDTH how many {unit} the next is above it. */
+uint16_t hwnas_model_value(const int8_t *output);
+
 """
 
 

@@ -2,7 +2,8 @@
 
 The package holds our int8 weights as they are, with their scales: CoreML expands them when it loads the model and computes in float32.
 So it is not bit-exact with the int8 reference: weights are the same, activations are not rounded. Input "input" float32 (1, C, T) in
-[-1, 1]; outputs "logits" and "probabilities" float32 (1, K), of a regression "output" and "value" (in its unit) float32 (1, 1).
+[-1, 1]; outputs "logits" and "probabilities" float32 (1, K), of a regression "output" and "value" (in its unit) float32 (1, 1), of one by
+classes of its value "logits", "probabilities" and "value".
 
 CoreML runs on Apple's systems only. Here the package is read back, its weights are compared byte by byte, and its operators are replayed
 in torch against the reference (`interpreter`). That is no run of CoreML, and the package's metadata says so; it also holds a window and

@@ -88,7 +88,7 @@ def replay(operations: list[Any], q: QuantGraph, check: Int8, where: str) -> tup
     steps_of = Replay(len(check), largest[False], largest[True])
     value = value_of(q.labels)
     if value is not None:
-        apart = np.abs(found - (value.centre + value.span * outputs.numpy()))
+        apart = np.abs(found[:, 0] - value.real(outputs.numpy()))
         return replace(steps_of, largest_difference=float(apart.max()), unit=value.unit), found
     wanted = torch.softmax(outputs, 1).numpy()
     other = float((found.argmax(1) != wanted.argmax(1)).mean())
@@ -184,6 +184,7 @@ OPERATIONS: dict[str, Callable[[Any, Env], Any]] = {
     "avg_pool": _pool,
     "max_pool": _pool,
     "reduce_mean": lambda o, env: _tensor(o.x, env).mean(tuple(o.axes.val.tolist()), keepdim=bool(o.keep_dims.val)),
+    "reduce_sum": lambda o, env: _tensor(o.x, env).sum(tuple(o.axes.val.tolist()), keepdim=bool(o.keep_dims.val)),
     "lstm": _lstm,
     "linear": lambda o, env: F.linear(_tensor(o.x, env), _tensor(o.weight, env), _tensor(o.bias, env)),
     "softmax": lambda o, env: torch.softmax(_tensor(o.x, env), int(o.axis.val)),

@@ -1,7 +1,8 @@
 """`QuantGraph` -> an ML program of coremltools, in memory. No files.
 
 Between operators a tensor is (1, C, M, L): a picture whose M rows are the modalities. Node 3 writes "node3", the last one "logits" (of a
-regression "output"). Behind it stands the read-out: "probabilities", or "value" in its unit.
+regression by one value "output"), (1, K). Behind it stands the read-out: "probabilities", or "value" in its unit, or both where classes
+stand for a value.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from hwnas.graph import (
     same_padding,
 )
 from hwnas.quantize.qgraph import Doubles, Int8, QuantGraph, gate_scales, outputs_first
-from hwnas.quantize.values import output_name, value_of
+from hwnas.quantize.values import Value, output_name, value_of
 
 INPUT, PROBABILITIES, VALUE = "input", "probabilities", "value"
 CORE_ML_GATES = (0, 1, 3, 2)  # our i, f, g, o in the order of CoreML: i, f, o, g
@@ -54,21 +55,28 @@ def build(q: QuantGraph, mb: Any, opset: Any) -> Any:
     """The ML program of `q` for coremltools' builder `mb` and the operator set `opset`.
 
     Raises:
-        ExportError: the student does not end in a dense layer, or has an operator without a CoreML form.
+        ExportError: the student ends in neither a dense layer nor a convolution of one channel, or has an operator without a CoreML form.
     """
     nodes, shape = q.graph.nodes, q.graph.input_shape
-    if not isinstance(nodes[-1].op, Dense):
-        raise ExportError(f"the student ends in '{OP_NAMES[type(nodes[-1].op)]}'; a CoreML package needs a dense layer as its last")
+    if not (isinstance(nodes[-1].op, Dense) or (isinstance(nodes[-1].op, Conv1d) and nodes[-1].shape.channels == 1)):
+        raise ExportError(
+            f"the student ends in '{OP_NAMES[type(nodes[-1].op)]}' of {nodes[-1].shape.channels} channels; a CoreML package needs a dense "
+            "layer or a convolution of one channel as its last"
+        )
 
-    def body(input: Var) -> tuple[Var, Var]:
+    def body(input: Var) -> tuple[Var, ...]:
         tensors = [mb.expand_dims(x=input, axes=[2], name="window")]
         for index, node in enumerate(nodes[1:], start=1):
             tensors.append(_Writer(q, mb, index, tensor_name(q, index)).write([tensors[i] for i in node.inputs]))
-        value = value_of(q.labels)
+        outputs, value = tensors[-1], value_of(q.labels)
+        if isinstance(value, Value):
+            spread = mb.mul(x=outputs, y=np.float32(value.span), name="spread")
+            return outputs, mb.add(x=spread, y=np.float32(value.centre), name=VALUE)
+        probabilities = mb.softmax(x=outputs, axis=-1, name=PROBABILITIES)
         if value is None:
-            return tensors[-1], mb.softmax(x=tensors[-1], axis=-1, name=PROBABILITIES)
-        spread = mb.mul(x=tensors[-1], y=np.float32(value.span), name="spread")
-        return tensors[-1], mb.add(x=spread, y=np.float32(value.centre), name=VALUE)
+            return outputs, probabilities
+        weighted = mb.mul(x=probabilities, y=value.middles[None].astype(np.float32), name="weighted")
+        return outputs, probabilities, mb.reduce_sum(x=weighted, axes=[1], keep_dims=True, name=VALUE)
 
     spec = mb.TensorSpec(shape=(1, shape.channels, shape.length))
     return mb.program(input_specs=[spec], opset_version=opset)(body)
@@ -111,7 +119,8 @@ class _Writer:
         return writers[type(op)](op, x)
 
     def _convolution(self, op: Conv1d | DepthwiseConv1d, x: Var) -> Var:
-        constants = self._q.constants[self._index]
+        constants, last = self._q.constants[self._index], self._index == len(self._q.graph.nodes) - 1
+        name = f"{self._name}_row" if last else self._name
         weights = outputs_first(op, constants.weights)[:, :, None]
         groups = self._source.channels if isinstance(op, DepthwiseConv1d) else 1
         left, right = same_padding(self._source.length, op.kernel, op.stride, op.dilation)
@@ -124,9 +133,10 @@ class _Writer:
             pad=[0, 0, left, right],
             dilations=[1, op.dilation],
             groups=groups,
-            name=f"{self._name}_linear" if op.relu else self._name,
+            name=f"{name}_linear" if op.relu else name,
         )
-        return self._mb.relu(x=y, name=self._name) if op.relu else y
+        y = self._mb.relu(x=y, name=name) if op.relu else y
+        return self._mb.reshape(x=y, shape=(1, self._node.shape.elements), name=self._name) if last else y
 
     def _pool(self, op: AvgPool1d | MaxPool1d, x: Var) -> Var:
         window = {"kernel_sizes": [1, op.kernel], "strides": [1, op.stride], "pad_type": "valid"}

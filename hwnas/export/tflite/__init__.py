@@ -1,8 +1,8 @@
 """`QuantGraph` -> TFLite flatbuffer, without TensorFlow, verified in two runtimes before it is written.
 
-Windows are named "input", int8 NHWC (N, 1, T, C); logits "logits", int8 (N, K), of a regression "output". Height is 1, and the number of
-modalities between
-`Split` and `Join`. The integers are those of the student; `operators` says how each operator is spelled and why.
+Windows are named "input", int8 NHWC (N, 1, T, C); logits "logits", int8 (N, K), of a regression by one value "output". Height is 1, and the
+number of modalities between `Split` and `Join` or `Transpose`. The integers are those of the student; `operators` says how each operator
+is spelled and why.
 
 A file with an LSTM runs one window at a time: the runtime keeps the states between two calls until `reset_all_variables` is called.
 """

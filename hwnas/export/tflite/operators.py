@@ -62,9 +62,9 @@ def append(model: Model, q: QuantGraph, index: int, tensors: Tensors) -> None:
     op, inputs, source = node.op, [tensors[i] for i in node.inputs], q.graph.in_shape(node)
     last = index == len(q.graph.nodes) - 1
     name = output_name(q.labels) if last else f"node{index}"
-    logits = last and isinstance(op, Dense)
     writer = _Writer(model, name, q.quants[index])
-    output = tensors[index] = writer.tensor("", (1, node.shape.channels) if logits else nhwc(node.shape))
+    tensors[index] = writer.tensor("", (1, node.shape.elements) if last else nhwc(node.shape))
+    output = writer.tensor("/flat", nhwc(node.shape)) if last else tensors[index]
     if isinstance(op, Conv1d | DepthwiseConv1d | Dense):
         constants = q.constants[index]
         bias_scale = constants.weight_scale * q.quants[node.inputs[0]].scale
@@ -72,10 +72,7 @@ def append(model: Model, q: QuantGraph, index: int, tensors: Tensors) -> None:
             writer.depthwise(inputs[0], output, op, constants.weights, constants.weight_scale, constants.bias, bias_scale)
         else:
             weights = constants.weights.reshape(node.shape.channels, 1, -1, source.channels)
-            out = writer.tensor("/flat", nhwc(node.shape)) if logits else output
-            writer.conv(inputs[0], out, op, weights, constants.weight_scale, constants.bias, bias_scale)
-            if logits:
-                writer.reshape(out, output, (-1, node.shape.channels))
+            writer.conv(inputs[0], output, op, weights, constants.weight_scale, constants.bias, bias_scale)
     elif isinstance(op, Add):
         model.operator(Operator.ADD, inputs, output, schema.AddOptionsT())
     elif isinstance(op, Concat):
@@ -108,6 +105,8 @@ def append(model: Model, q: QuantGraph, index: int, tensors: Tensors) -> None:
         writer.transpose(inputs[0], output, (0, 2, 3, 1))
     else:
         raise ExportError(f"node {index} ({type(op).__name__}) has no TFLite form; export the student as C")
+    if last:
+        writer.reshape(output, tensors[index], (-1, node.shape.elements))
 
 
 def nhwc(shape: Shape) -> tuple[int, int, int, int]:

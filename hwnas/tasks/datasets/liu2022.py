@@ -63,7 +63,7 @@ def _patient(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     y = _labels(path, labels.ravel())
     x = segments.astype(np.float64)[:, None, :]
     # so that halves of the smallest numbers are not nothing
-    x *= np.where(np.abs(x).max(axis=2, keepdims=True) < TINY, 2.0**600, 1.0)
+    x[np.abs(x).max(axis=(1, 2)) < TINY] *= 2.0**600
     return normalise(x, lambda i: f"{path}: segment {i}"), y
 
 
