@@ -272,8 +272,8 @@ def test_pairs_that_cannot_be_are_refused_before_training() -> None:
     for text, wrong, message in cases:
         with pytest.raises(TrainingError, match=message):
             objective(read(text), make(), x, wrong, 0)
-    with pytest.raises(TrainingError, match="a network of 3 outputs for heart rates"):
-        objective(read("hard"), Student(graph(3, 2)), x, targets, 0)
+    with pytest.raises(TrainingError, match="a network of 7 outputs for heart rates"):
+        objective(read("hard"), Student(graph(7, 2)), x, targets, 0)
     with pytest.raises(ConfigError, match="'pulse' needs a task of kind regression"):
         make, x, targets = lesson("classes")
         objective(read("pulse"), make(), x, targets, 0)
@@ -323,3 +323,32 @@ def test_integers_of_one_value_are_trained_by_a_teacher() -> None:
     recipe = Recipe(name="t", epochs=6, batch_size=25, learning_rate=4e-3, weight_decay=0.0, average=0.9, loss=read("soft+hint"))
     fit(module, x, targets, recipe, seed=0)
     assert error() < 0.8 * before
+
+
+@pytest.mark.parametrize("count", [36, 60, 90])
+def test_a_student_of_wide_classes_learns_from_the_joined_classes_of_its_teacher(count: int) -> None:
+    """The loss equals that of the teacher's summed probabilities, in float64 numpy, for soft and for decoupled distillation."""
+    rng = np.random.default_rng(count)
+    y = rng.uniform(50, 170, 20)
+    teacher, outputs = rng.normal(size=(20, bpm.CLASSES)), rng.normal(size=(20, count))
+    width, temperature = bpm.CLASSES // count, 2.0
+    wide = np.log(np.exp(teacher).reshape(20, count, width).sum(axis=2))
+    p, q = (np.exp(a / temperature) / np.exp(a / temperature).sum(axis=1, keepdims=True) for a in (wide, outputs))
+    apart = temperature**2 * (p * np.log(p / q)).sum(axis=1).mean()
+    log_q = outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
+    label = -(bpm.soft_targets(y, 2.0, count) * log_q).sum(axis=1).mean()
+    module, x = Student(graph(count)), np.zeros((2, 1, SAMPLES), np.float32)
+    batch = Batch(torch.from_numpy(y), torch.from_numpy(teacher))
+    targets = Targets(y.astype(np.float32), teacher.astype(np.float32))
+
+    def loss(text: str) -> float:
+        return float(objective(read(text), module, x, targets, 0)(torch.from_numpy(outputs), {}, batch))
+
+    assert loss("soft:soft_weight=0.7,temperature=2") == pytest.approx(0.7 * apart + 0.3 * label, rel=1e-9)
+    # decoupled with the whole weight on the teacher, whose target class is the wide one: TCKD + (1 - p_t) NCKD is the divergence
+    target = bpm.classes(y) // width
+    both = [loss(f"dkd:soft_weight=1,temperature=2,alpha={a},beta={b}") for a, b in ((1, 0), (0, 1))]
+    rows = np.arange(20)
+    taken = [np.stack([a[rows, target], 1 - a[rows, target]], axis=1) for a in (p, q)]
+    assert both[0] == pytest.approx(temperature**2 * (taken[0] * np.log(taken[0] / taken[1])).sum(axis=1).mean(), rel=1e-9)
+    assert both[1] > 0
