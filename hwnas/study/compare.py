@@ -26,7 +26,7 @@ from hwnas.pipeline.teacher import check_learning
 from hwnas.resources import write_bytes, write_text
 from hwnas.study import folder, render, student
 from hwnas.study.arms import CONTROL, HARD, TEACHER, Result, Training, run_trainings, student_recipe, taught_by
-from hwnas.study.folds import Fold, StudyConfig, ensure_teachers, read_folds
+from hwnas.study.folds import Fold, StudyConfig, check_given, ensure_teachers, read_folds
 from hwnas.study.measures import Measure, Scored, measures
 from hwnas.study.statistics import DRAWS, Average, Floats, Folds, Ints, difference, draws, everyone, paired, share_closed, standard_error
 from hwnas.teachers import members
@@ -53,6 +53,7 @@ def compare(config: StudyConfig, out: Path, *, jobs: int, resume: bool, progress
     data = folds[0].data
     for recipe in config.recipes:
         check_learning(taught_by(config, recipe), data)
+    check_given(config, folds)
     graph = student.architecture(config, data)
     folder.claim(out, "compare", config.model_dump(mode="json"), resume=resume, may_change=MAY_CHANGE)
     warnings = ensure_teachers(config, folds, out, jobs=jobs, progress=progress)

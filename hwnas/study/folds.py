@@ -110,22 +110,25 @@ def read_folds(config: StudyConfig, out: Path) -> tuple[Fold, ...]:
     return tuple(found)
 
 
-def ensure_teachers(config: StudyConfig, folds: Sequence[Fold], out: Path, *, jobs: int, progress: Progress) -> tuple[str, ...]:
-    """Train, or take over, the teachers of the folds that have none yet; returns warnings about all of them.
-
-    The first is trained alone: what teachers have in common, their training on generated windows, is there for the others then.
-
-    Raises:
-        UsageError: no teacher to be taken over for a fold.
-        TrainingError: a teacher saw patients that its fold tests, or does not read its windows.
-        RunError: a training failed.
-    """
+def check_given(config: StudyConfig, folds: Sequence[Fold]) -> None:
+    """Refuse a study that is given teachers, but not one for every fold; raises UsageError."""
     for fold in folds if config.teachers else ():
         if not (given(config, fold) / CARD).exists():
             raise UsageError(
                 f"{given(config, fold)} holds no teacher; `hwnas teacher train --folds {len(folds)}` on the same data makes one for every "
                 "fold, or leave --teachers away"
             )
+
+
+def ensure_teachers(config: StudyConfig, folds: Sequence[Fold], out: Path, *, jobs: int, progress: Progress) -> tuple[str, ...]:
+    """Train, or take over, the teachers of the folds that have none yet; returns warnings about all of them.
+
+    The first is trained alone: what teachers have in common, their training on generated windows, is there for the others then.
+
+    Raises:
+        TrainingError: a teacher saw patients that its fold tests, or does not read its windows.
+        RunError: a training failed.
+    """
     missing = [fold for fold in folds if not (fold.teacher / CARD).exists()]
     for fold in missing[: 1 if jobs > 1 else None]:
         progress.say(f"teacher of fold {fold.number} of {len(folds)}")

@@ -11,7 +11,7 @@ from made_study import settings, small
 from hwnas.errors import RunError, TrainingError, UsageError
 from hwnas.pipeline.progress import Silent
 from hwnas.study import folds
-from hwnas.study.folds import StudyConfig, ensure_teachers, read_folds
+from hwnas.study.folds import StudyConfig, check_given, ensure_teachers, read_folds
 from hwnas.tasks import grouped_folds
 from hwnas.teachers.card import read_card
 
@@ -56,7 +56,7 @@ def test_teachers_that_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     shutil.move(tmp_path / "teachers/fold-1", tmp_path / "teachers/fold-0")
     with pytest.raises(UsageError, match=r"fold-1 holds no teacher.*hwnas teacher train --folds 2"):
-        ensure_teachers(given, read_folds(given, tmp_path / "third"), tmp_path / "third", jobs=1, progress=Silent())
+        check_given(given, read_folds(given, tmp_path / "third"))
     shutil.copytree(tmp_path / "teachers/fold-2", tmp_path / "teachers/fold-1")
     with pytest.raises(TrainingError, match=r"was trained on .* of the test"):
         ensure_teachers(given, read_folds(given, tmp_path / "third"), tmp_path / "third", jobs=1, progress=Silent())
