@@ -1,9 +1,9 @@
 """Predicted against emulated cost of whole models. Writes `benchmarks/results/cost.json`.
 
 300 random candidates of every family and 300 random graphs with residuals, concatenations, pools, LSTMs and modalities (or of those named
-on the command line). The prediction reads the lookup table (rows that it lacks are profiled alone first, as a search does); the
-emulation executes the exported program whole. Beside it stands what a cost model that knows only MACs would say: `cycles = c * MACs`
-with the c that fits these models best.
+on the command line, whose rows take the place of earlier ones). The prediction reads the lookup table (rows that it lacks are profiled
+alone first, as a search does); the emulation executes the exported program whole. Beside it stands what a cost model that knows only MACs
+would say: `cycles = c * MACs` with the c that fits these models best.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ PROCESSES = 2
 FLASH_LIMITS_BYTES = (16_384, 65_536, 524_288)  # drawn at random, so that both weight layouts occur
 RHYTHM_LENGTHS = (1000, 3000)
 HEART_RATE_WINDOW = Shape(4, 256)
+OF_HEART_RATE = ("modality_conv", "spectral")
 MIXED = "mixed"  # random graphs of all operators
 Row = dict[str, Any]
 
@@ -54,8 +55,8 @@ def candidate(family: str, rng: np.random.Generator) -> Graph:
     """A random candidate of a search space for one of the windows that shipped tables cover."""
     found = space.read(family)
     parameters = {name: values[rng.integers(len(values))] for name, values in found.choices.items()}
-    window = HEART_RATE_WINDOW if family == "modality_conv" else Shape(1, int(rng.choice(RHYTHM_LENGTHS)))
-    return families.build(found.candidate(parameters), window, 6)
+    window = HEART_RATE_WINDOW if family in OF_HEART_RATE else Shape(1, int(rng.choice(RHYTHM_LENGTHS)))
+    return families.build(found.candidate(parameters), window, 1 if family == "spectral" else 6)
 
 
 def emulated(job: tuple[str, int, Path]) -> Row:
@@ -154,6 +155,9 @@ def main() -> None:
         shown.add_row(name, *(f"{part[name]:.4g}" for part in summary.values()))
     console.print(shown)
     results = Path(__file__).parent / "results" / "cost.json"
+    before = json.loads(results.read_text()) if results.exists() else {"summary": {}, "rows": []}
+    summary = before["summary"] | summary
+    rows = [row for row in before["rows"] if row["family"] not in names] + rows
     lines = ",\n".join(json.dumps(row) for row in rows)
     results.write_text(f'{{"summary": {json.dumps(summary, indent=1)},\n"rows": [\n{lines}\n]}}\n')
 
