@@ -13,7 +13,7 @@ from torch import Tensor, nn
 RATES = 180  # 30 to 209 per minute in a window of 8 s
 PERIODS = 4.0, 4.0 * 209 / 30  # of the lowest and the highest rate in a window
 HARMONICS = (0.5, 1.0, 2.0, 3.0)
-FLOOR = 50.0  # power below which a standardised window says nothing: a hundredth of a pure sine's
+FLOOR = 50.0  # power below which a standardised window says little: less than a hundredth of a pure sine's
 
 
 class RateBlock(nn.Module):
