@@ -117,7 +117,7 @@ def _content(
             "interval": f"95 %, expanded percentiles of {DRAWS:,} bootstrap samples of the patients, seeds averaged inside",
         },
         "student": {"hash": graph.hash, "parameters": graph.parameters, "macs": graph.macs},
-        "teacher": config.teacher,
+        "teacher": " and ".join(sorted({read_card(fold.teacher).name for fold in folds})),
         "folds": [_fold(config, fold) for fold in folds],
         "seeds": config.seeds,
         "effort": config.effort,
