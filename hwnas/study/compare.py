@@ -96,7 +96,7 @@ def _content(
     weights = draws(len(subjects), DRAWS, np.random.default_rng(config.seed))
     forms = (FLOAT, INT8) if config.int8 else (FLOAT,)
     arms: list[Content] = [{"arm": arm, "form": form, "measures": {}} for arm, form in _rows(config, forms)]
-    told = []
+    told, parts = [], [_fold(config, fold) for fold in folds]
     for measure in measures(task):
         rows = {(arm, form): _row(measure, arm, form, folds, results) for arm, form in _rows(config, forms)}
         told.append({name: getattr(measure, name) for name in ("name", "title", "unit", "better", "pooling", "own")})
@@ -117,8 +117,8 @@ def _content(
             "interval": f"95 %, expanded percentiles of {DRAWS:,} bootstrap samples of the patients, seeds averaged inside",
         },
         "student": {"hash": graph.hash, "parameters": graph.parameters, "macs": graph.macs},
-        "teacher": " and ".join(sorted({read_card(fold.teacher).name for fold in folds})),
-        "folds": [_fold(config, fold) for fold in folds],
+        "teacher": " and ".join(sorted({row["teacher_name"] for row in parts})),
+        "folds": parts,
         "seeds": config.seeds,
         "effort": config.effort,
         "claims": config.effort == "normal" and config.seeds >= FEW_SEEDS,
@@ -185,6 +185,7 @@ def _fold(config: StudyConfig, fold: Fold) -> Content:
         "test": list(test),
         "test_windows": len(fold.places[2]),
         "teacher": card.id,
+        "teacher_name": card.name,
         "teacher_validation": card.metrics["validation"],
         "epochs": student_recipe(config, HARD, card, fold.whole.x.shape[2]).epochs,
         "temperature": card.distillation_temperature,

@@ -39,13 +39,14 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, spread: float = 0.0
         own = {s: rng.normal(0, spread) if spread else 0.0 for s in test.subjects}
         error = ERRORS_BPM[t.arm] + (t.seed - 1) * (1 if t.arm == "soft" else 0) + np.array([own[s] for s in test.subject])
         results[t] = Result(bpm.to_output(test.y + error)[:, None], 1.0, {})
-    monkeypatch.setattr(study, "_fold", lambda config, fold: {"fold": fold.number, "epochs": 5})
+    monkeypatch.setattr(study, "_fold", lambda config, fold: {"fold": fold.number, "epochs": 5, "teacher_name": "spectrum"})
     content: dict[str, Any] = study._content(config, architecture(config, folds[0].data), folds, results, ["mind this"])
     return content
 
 
 def test_known_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = made(monkeypatch, tmp_path)
+    assert content["teacher"] == "spectrum", "who taught, not who would have been trained"
     rows = {arm["arm"]: arm["measures"]["mae_bpm"] for arm in content["arms"]}
     assert [rows[arm]["value"] for arm in (TEACHER, CONTROL, "soft", "dkd")] == pytest.approx([2, 10, 6, 12], abs=1e-4)
     soft = rows["soft"]
@@ -64,6 +65,7 @@ def test_known_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_may_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = made(monkeypatch, tmp_path)
+    assert content["teacher"] == "spectrum", "who taught, not who would have been trained"
     for name, expected in (("soft", "a gain"), ("dkd", "a loss")):
         (arm,) = (arm for arm in content["arms"] if arm["arm"] == name)
         assert render.verdict(arm["measures"]["mae_bpm"]["difference"], -1) == expected
@@ -76,6 +78,7 @@ def test_what_may_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_how_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = made(monkeypatch, tmp_path)
+    assert content["teacher"] == "spectrum", "who taught, not who would have been trained"
     text = render.markdown(content)
     for words in ("soft, dkd against no distillation", "made (real), 12 subjects", "float32 on the host, real data", "mind this"):
         assert words in text
