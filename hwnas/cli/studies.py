@@ -15,9 +15,9 @@ from hwnas.cli.common import Debug, Json, Quiet, emit, shown
 from hwnas.cli.display import plain_table
 
 if TYPE_CHECKING:
-    from hwnas.study.student import StudentConfig
+    from hwnas.pipeline.config import LearningConfig
 
-Config = TypeVar("Config", bound="StudentConfig")
+Config = TypeVar("Config", bound="LearningConfig")
 TaskName = Annotated[str | None, typer.Option("--task", help="What to learn: rhythm (default), heart_rate, sleep ...; see `hwnas tasks`.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of recordings; without it, the signal generator.")]
 StudentFile = Annotated[
@@ -99,7 +99,7 @@ def compare(
         "split_seed": split_seed,
         "effort": effort,
     }
-    config = _settings(StudyConfig, flags, out, resume=resume)
+    config = settings(StudyConfig, flags, out, resume=resume)
     with shown(quiet) as progress:
         content = run(config, out, jobs=jobs or os.cpu_count() or 1, resume=resume, progress=progress)
     if as_json:
@@ -107,7 +107,7 @@ def compare(
     elif not quiet:
         console = Console(width=None if sys.stdout.isatty() else 180)
         console.print(*tables(content), sep="\n")
-        _warn(console, content)
+        warn(console, content)
         console.print(f"{out / 'compare.md'}, {out / 'compare.json'}", highlight=False, soft_wrap=True)
 
 
@@ -145,7 +145,7 @@ def distill(
         "split_seed": split_seed,
         "effort": effort,
     }
-    config = _settings(DistilConfig, flags, out, resume=resume)
+    config = settings(DistilConfig, flags, out, resume=resume)
     with shown(quiet) as progress:
         content = distil(config, out, resume=resume, progress=progress)
     if as_json:
@@ -183,7 +183,7 @@ def _learning(
     }
 
 
-def _settings(model: type[Config], flags: Mapping[str, Any], out: Path, *, resume: bool) -> Config:
+def settings(model: type[Config], flags: Mapping[str, Any], out: Path, *, resume: bool) -> Config:
     """The flags that were given, over the settings of the study in `out` where it is continued."""
     from hwnas.config import parse
     from hwnas.study.folder import settings_of
@@ -208,9 +208,10 @@ def _show(content: Mapping[str, Any], out: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table, flags, sep="\n\n")
     console.print(f"{gap['wrong']} of {gap['windows']} test segments are wrong; {out / 'gap.csv'} has all of them", soft_wrap=True)
-    _warn(console, content)
+    warn(console, content)
 
 
-def _warn(console: Console, content: Mapping[str, Any]) -> None:
+def warn(console: Console, content: Mapping[str, Any]) -> None:
+    """What to keep in mind of a study's figures, a line each."""
     for warning in content["warnings"]:
         console.print(f"mind: {warning}", highlight=False, soft_wrap=True)

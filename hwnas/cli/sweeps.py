@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from hwnas.cli.common import Debug, Json, Quiet, emit, shown
-from hwnas.cli.studies import Data, Effort, Epochs, Resume, SplitSeed, Subjects, TaskName, WindowCount, WindowS
+from hwnas.cli.studies import Data, Effort, Epochs, Resume, SplitSeed, Subjects, TaskName, WindowCount, WindowS, settings, warn
 
 
 def register(app: typer.Typer) -> None:
@@ -52,8 +52,6 @@ def sweep(
     debug: Debug = False,
 ) -> None:
     """Train teachers and students of several sizes, fit laws of error against size, and recommend a student for a target error."""
-    from hwnas.config import parse
-    from hwnas.study.folder import settings_of
     from hwnas.study.sweep import SweepConfig
     from hwnas.study.sweep import sweep as run
     from hwnas.study.sweep_render import recommendation, tables
@@ -78,8 +76,7 @@ def sweep(
         "split_seed": split_seed,
         "effort": effort,
     }
-    before = settings_of(out) if resume else {}
-    config = parse(before | {name: value for name, value in flags.items() if value is not None}, SweepConfig, "command line")
+    config = settings(SweepConfig, flags, out, resume=resume)
     with shown(quiet) as progress:
         content = run(config, out, jobs=jobs or os.cpu_count() or 1, resume=resume, progress=progress)
     if as_json:
@@ -87,8 +84,7 @@ def sweep(
     elif not quiet:
         console = Console(width=None if sys.stdout.isatty() else 180)
         console.print(*tables(content), sep="\n")
-        for warning in content["warnings"]:
-            console.print(f"mind: {warning}", highlight=False, soft_wrap=True)
+        warn(console, content)
         for line in recommendation(content):
             console.print(line, highlight=False, soft_wrap=True)
         console.print(f"{out / 'sweep.md'}, {out / 'sweep.png'}, {out / 'sweep.json'}", highlight=False, soft_wrap=True)
