@@ -58,6 +58,7 @@ def train(
     task: TaskName = None,
     data: Data = None,
     teacher: Annotated[str | None, typer.Option(help="Name, or ensemble:A+B; see `hwnas teacher list`. Default resnet18_1d.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the training on --data; default: the recipe's.")] = None,
     folds: Folds = None,
     cross_fit: Annotated[
         int | None,
@@ -78,7 +79,8 @@ def train(
     from hwnas.pipeline.teacher_folds import train_teachers
     from hwnas.teachers import members
 
-    config = _learning(task, data, window_s, subjects, windows, seed, split_seed, teacher=teacher, cross_fit=cross_fit, effort=effort)
+    how: dict[str, str | int | None] = {"teacher": teacher, "teacher_epochs": epochs, "cross_fit": cross_fit, "effort": effort}
+    config = _learning(task, data, window_s, subjects, windows, seed, split_seed, **how)
     members(config.teacher)
     with shown(quiet) as progress:
         content = train_teachers(config, folds, out, device=device, progress=progress)

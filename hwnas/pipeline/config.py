@@ -51,6 +51,7 @@ class LearningConfig(Model):
         data: absolute path of a folder of recordings; None is the signal generator.
         window_s: window length in seconds; None is what the recordings have, or the task's default for the generator.
         distillation: the loss that students learn by, as `hwnas.distill.read` understands it.
+        teacher_epochs: epochs of a teacher's own training; None is the recipe's.
         cross_fit: groups of training subjects whose targets come from a teacher that did not see them; 0: the teacher's own answers.
     """
 
@@ -60,6 +61,7 @@ class LearningConfig(Model):
     subjects: Count | None = None
     windows: Count | None = None
     teacher: str = "resnet18_1d"
+    teacher_epochs: Count | None = None
     distillation: str = "soft"
     cross_fit: Annotated[int, Ge(0)] = 0
     seed: Seed = 0

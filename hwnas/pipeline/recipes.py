@@ -14,7 +14,8 @@ from hwnas.train import FULL, PRETRAIN, QAT, SHORT, TEACHER, VIEWS, Recipe
 
 def teacher_recipe(config: LearningConfig, samples: int) -> Recipe:
     """Recipe of the teacher, for windows of `samples` samples."""
-    return _with_effort(config, TEACHER, samples)
+    recipe = _with_effort(config, TEACHER, samples)
+    return replace(recipe, epochs=config.teacher_epochs) if config.teacher_epochs else recipe
 
 
 def pretrain_recipe(config: LearningConfig, samples: int) -> Recipe:

@@ -168,3 +168,12 @@ def test_front_json_tells_of_members_and_the_test_subjects(tmp_path: Path) -> No
     assert [m["calibration"]["temperature"] for m in told["members"]] == [m.calibration.temperature for m in card.members]
     plain = replace(card, members=())
     assert describe(plain, reached)["members"] == []
+
+
+def test_a_teacher_trains_as_many_epochs_as_it_is_told(tmp_path: Path) -> None:
+    """Its card says so, and a folder with a teacher of another number is refused."""
+    run, wanted = RunDirectory(tmp_path), config("resnet18_1d").model_copy(update={"teacher_epochs": 3})
+    card = ensure_teacher(wanted, data(), run.teacher, Silent())
+    assert card.recipe["teacher"]["epochs"] == 3
+    with pytest.raises(RunError, match="another seed, recipe"):
+        ensure_teacher(config("resnet18_1d"), data(), run.teacher, Silent())
