@@ -12,6 +12,7 @@
     |-- QuantizationError      a float model that has no faithful int8 form
     |-- ExportError            a file that could not be written or failed its own verification
     |-- FirmwareError          the tool chain, the emulator or a board failed
+    |   `-- LinkError          the line to a board: no answer, a reset, a port that is gone
     `-- RunError               a run directory that cannot be created, written or resumed
 
 A message says what is wrong, where, what was found, what is allowed, and what to do next.
@@ -76,6 +77,10 @@ class ExportError(HwnasError):
 
 class FirmwareError(HwnasError):
     """The tool chain, the emulator or a board failed."""
+
+
+class LinkError(FirmwareError):
+    """The line to a board failed for good: no answer after bounded tries, a board that was reset, a port or process that is gone."""
 
 
 class RunError(HwnasError):

@@ -39,6 +39,7 @@ FLOORS = (
     "report",
     "pipeline",
     "study",
+    "validation",
     "cli",
     "__main__",
 )

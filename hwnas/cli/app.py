@@ -13,7 +13,7 @@ from rich.table import Table
 from typer._click.exceptions import ClickException  # typer carries its own click; its version is pinned
 
 from hwnas import __version__, space
-from hwnas.cli import studies, sweeps, teachers
+from hwnas.cli import boards, reports, studies, sweeps, teachers, validation
 from hwnas.cli.common import Debug, Json, Quiet, emit, shown
 from hwnas.errors import HwnasError, UsageError
 from hwnas.hardware import profile as profiles
@@ -26,6 +26,7 @@ CONTINUES = {
     "compare": "; finished trainings are kept, continue with --resume",
     "sweep": "; finished trainings are kept, continue with --resume",
     "distill": "; a finished teacher is kept, continue with --resume",
+    "validate": "; finished rows are kept, the night stays marked as interrupted",
     "train": "; finished teachers and epochs are kept, the same command goes on from them",
 }
 SPACE_PROFILE, SPACE_TASK = "cortex-m4-192k", "rhythm"  # what `hwnas spaces NAME` describes a space for
@@ -41,6 +42,9 @@ app.add_typer(data_commands, name="data")
 studies.register(app)
 app.add_typer(teachers.commands, name="teacher")
 sweeps.register(app)
+boards.register(app)
+validation.register(app)
+reports.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -256,15 +260,25 @@ def profile(
     profile_name: Annotated[str, typer.Option("--profile", help="Hardware profile; see `hwnas profiles`.")],
     space_names: Annotated[list[str] | None, typer.Option("--space", help="Search spaces to cover; default: all.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file to write; default: the table of the profile's core.")] = None,
+    target: boards.ProfileTarget = None,
+    student: Annotated[Path | None, typer.Option(help="With --target: the operators of this finished student alone.")] = None,
+    port: boards.Port = None,
+    flash: boards.Flash = None,
+    baud: boards.Baud = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores. Changes no figure.")] = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Fill the lookup table of a profile's core with the emulator; goes on where an interrupted filling ended."""
-    from hwnas.pipeline.profiling import fill_table
-
+    """Fill the lookup table of a profile's core, with the emulator or from a board; goes on where an interrupted filling ended."""
+    names, processes = space_names or space.names(), jobs or os.cpu_count() or 1
     with shown(quiet) as progress:
-        path, rows = fill_table(profile_name, space_names or space.names(), out, progress, jobs=jobs or os.cpu_count() or 1)
+        if target is not None:
+            path, rows = boards.profile_board(profile_name, names, student, out, target, port, flash, baud, progress, jobs=processes)
+        else:
+            boards.refuse_without_target({"--student": student, "--port": port, "--flash": flash, "--baud": baud})
+            from hwnas.pipeline.profiling import fill_table
+
+            path, rows = fill_table(profile_name, names, out, progress, jobs=processes)
     if not quiet:
         print(f"{rows:,} rows written to {path}")
 

@@ -27,6 +27,7 @@ from hwnas.errors import FirmwareError
 from hwnas.export import depthwise
 from hwnas.export.c import INCLUDE, KERNELS
 from hwnas.firmware.core import Core
+from hwnas.firmware.faults import Delay, delayed_model
 from hwnas.hardware.profile import STACK_BYTES, Memory
 from hwnas.resources import folder, write_bytes, write_text
 
@@ -66,32 +67,73 @@ def build(
     compiler: Compiler = "zig",
     keep: Sequence[str] = (),
     kernel_flags: Mapping[str, str] | None = None,
+    delay: Delay | None = None,
 ) -> None:
     """Build the exported C in `model_folder` with the harness into `out_elf`, a program of `core` placed in `memory`.
 
     Args:
         keep: functions that stay though nothing calls them.
         kernel_flags: optimisation by file name, where it is not -O2; `KERNEL_FLAGS` of the core if not given.
+        delay: a fault to build in.
 
     Raises:
-        FirmwareError: the compiler or linker refuses (its message is in the error), or the program does not fit `memory` (says by
-            how many bytes).
+        FirmwareError: the compiler or linker refuses (its message is in the error), the delayed kernel is none of the model's, or the
+            program does not fit `memory` (says by how many bytes).
         RunError: `out_elf` cannot be written.
     """
-    port, harness = _port(core), folder("firmware_bench") / "harness"
-    headers = sorted((model_folder / INCLUDE).glob("*.h"))
-    kernels = [*sorted((model_folder / KERNELS).glob("*.c")), *sorted(model_folder.glob("depthwise.c"))]
-    objects = [kernel_object(source, headers, core, compiler, kernel_flags) for source in (*kernels, *sorted(port.glob("*.c")))]
-    with tempfile.TemporaryDirectory(prefix="hwnas-build-") as work:
-        elf, script = Path(work) / "firmware.elf", Path(work) / "memory.ld"
-        write_text(script, _memory_map(memory, port, core, keep))
-        for source in (model_folder / "model.c", harness / "main.c"):
-            objects.append(Path(work) / f"{source.stem}.o")
+    port, harness = port_folder(core), folder("firmware_bench") / "harness"
+    objects = kernel_objects(model_folder, core, compiler, kernel_flags)
+    objects += [kernel_object(source, headers(model_folder), core, compiler, kernel_flags) for source in sorted(port.glob("*.c"))]
+    with tempfile.TemporaryDirectory(prefix="hwnas-build-") as place:
+        work = Path(place)
+        sources: dict[Path, list[str]] = {model_folder / "model.c": [], harness / "main.c": []}
+        sources |= delayed(model_folder, delay, work, has_filters=core.has_filters)
+        for source, options in sources.items():
+            objects.append(work / f"{source.stem}.o")
             include = ("-I", str(model_folder / INCLUDE), "-I", str(model_folder))
-            _compile([OPTIMISATION, *include, "-c", str(source), "-o", str(objects[-1])], core, compiler, f"building {model_folder}")
-        link = [OPTIMISATION, "-nostdlib", "-Wl,--gc-sections", "-Wl,-e,Reset_Handler", "-T", str(script), "-o", str(elf)]
+            arguments = [OPTIMISATION, *include, *options, "-c", str(source), "-o", str(objects[-1])]
+            compile_for(core, arguments, f"building {model_folder}", compiler)
+        link(objects, out_elf, core, memory, port / f"{core.port}.ld", model_folder, compiler=compiler, keep=keep)
+
+
+def kernel_objects(model_folder: Path, core: Core, compiler: Compiler = "zig", kernel_flags: Mapping[str, str] | None = None) -> list[Path]:
+    """The object files of the kernels that the exported C in `model_folder` brings along."""
+    kernels = [*sorted((model_folder / KERNELS).glob("*.c")), *sorted(model_folder.glob("depthwise.c"))]
+    return [kernel_object(source, headers(model_folder), core, compiler, kernel_flags) for source in kernels]
+
+
+def delayed(model_folder: Path, delay: Delay | None, work: Path, *, has_filters: bool) -> dict[Path, list[str]]:
+    """Source -> options for its compilation, of what a delay changes: model.c, and a file written into the folder `work`."""
+    if delay is None:
+        return {}
+    option, text = delayed_model(delay, model_folder, has_filters=has_filters)
+    write_text(work / "delayed.c", text)
+    return {model_folder / "model.c": [option], work / "delayed.c": []}
+
+
+def link(
+    objects: Sequence[Path],
+    out_elf: Path,
+    core: Core,
+    memory: Memory,
+    script: Path,
+    model_folder: Path,
+    *,
+    compiler: Compiler = "zig",
+    keep: Sequence[str] = (),
+) -> None:
+    """Link `objects` into the program `out_elf`, placed in `memory` by the linker script `script`.
+
+    Raises:
+        FirmwareError: the linker refuses, or the program of `model_folder` does not fit.
+        RunError: `out_elf` cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="hwnas-link-") as work:
+        elf, memory_map = Path(work) / "firmware.elf", Path(work) / "memory.ld"
+        write_text(memory_map, _memory_map(memory, script, keep))
+        arguments = [OPTIMISATION, "-nostdlib", "-Wl,--gc-sections", "-Wl,-e,Reset_Handler", "-T", str(memory_map), "-o", str(elf)]
         try:
-            _compile([*map(str, objects), *link], core, compiler, f"linking {model_folder}")
+            compile_for(core, [*map(str, objects), *arguments], f"linking {model_folder}", compiler)
         except FirmwareError as error:
             raise _overflow(str(error), model_folder, memory) or error from error
         write_bytes(out_elf, elf.read_bytes())
@@ -108,13 +150,24 @@ def build_host(model_folder: Path, out_library: Path) -> None:
         library = Path(work) / "model.so"
         sources = [*sorted(model_folder.glob("*.c")), *sorted((model_folder / KERNELS).glob("*.c"))]
         arguments = [*HOST_FLAGS, "-I", str(model_folder / INCLUDE), "-I", str(model_folder), *map(str, sources), "-o", str(library)]
-        what = f"building {model_folder} for this machine"
-        compiler = shutil.which("cc")
-        if compiler:
-            _run([compiler, *arguments], {}, what)
-        else:
-            zig(arguments, what)
+        compile_here(arguments, f"building {model_folder} for this machine")
         write_bytes(out_library, library.read_bytes())
+
+
+def compile_here(arguments: Sequence[str], what: str) -> None:
+    """Call this machine's `cc`, or zig where there is none; raises FirmwareError."""
+    compiler = shutil.which("cc")
+    if compiler:
+        _run([compiler, *arguments], {}, what)
+    else:
+        zig(arguments, what)
+
+
+@cache
+def compiler_here() -> str:
+    """Name and version of what `compile_here` calls."""
+    compiler = shutil.which("cc")
+    return _run([compiler, "--version"], {}, f"asking for {compiler}").splitlines()[0].strip() if compiler else zig_version()
 
 
 def kernel_object(
@@ -132,7 +185,7 @@ def kernel_object(
         with tempfile.TemporaryDirectory(prefix="hwnas-build-") as work:
             made = Path(work) / place.name
             include = ("-I", str(headers[0].parent)) if headers else ()
-            _compile([optimisation, *include, "-c", str(source), "-o", str(made)], core, compiler, f"compiling {source}")
+            compile_for(core, [optimisation, *include, "-c", str(source), "-o", str(made)], f"compiling {source}", compiler)
             write_bytes(place, made.read_bytes())
     return place
 
@@ -190,12 +243,18 @@ def _kernel_flags(core: Core) -> Mapping[str, str]:
     return KERNEL_FLAGS.get(core.name, {})
 
 
-def _port(core: Core) -> Path:
+def port_folder(core: Core) -> Path:
+    """Where the start-up code and the linker script of a core are."""
     return folder("firmware_bench") / "ports" / core.port
 
 
-def _memory_map(memory: Memory, port: Path, core: Core, keep: Iterable[str]) -> str:
-    """Text of the linker script: the memory of the target, then the core's own script."""
+def headers(model_folder: Path) -> list[Path]:
+    """The headers that the kernels of an exported folder include."""
+    return sorted((model_folder / INCLUDE).glob("*.h"))
+
+
+def _memory_map(memory: Memory, script: Path, keep: Iterable[str]) -> str:
+    """Text of the linker script: the memory of the target, then `script`."""
     symbols = {
         "__flash_origin": memory.flash.origin,
         "__flash_bytes": memory.flash.bytes,
@@ -205,7 +264,7 @@ def _memory_map(memory: Memory, port: Path, core: Core, keep: Iterable[str]) -> 
     }
     lines = [f"{name} = 0x{value:x};" for name, value in symbols.items()]
     lines += [f"EXTERN({name})" for name in keep]
-    return "\n".join([*lines, f'INCLUDE "{port / core.port}.ld"', ""])
+    return "\n".join([*lines, f'INCLUDE "{script}"', ""])
 
 
 def _overflow(message: str, model_folder: Path, memory: Memory) -> FirmwareError | None:
@@ -234,15 +293,21 @@ def _target(core: Core, compiler: Compiler) -> tuple[str, ...]:
     return core.gcc[1:]
 
 
+def zig_version() -> str:
+    """Name and version of the compiler that is always there."""
+    return f"zig {version('ziglang')}"
+
+
 @cache
 def _version(core: Core, compiler: Compiler) -> str:
     target = _target(core, compiler)
     if compiler == "zig":
-        return f"zig {version('ziglang')}"
+        return zig_version()
     return f"{core.gcc[0]} {_run([core.gcc[0], *target, '-dumpfullversion'], {}, f'asking for {core.gcc[0]}').strip()}"
 
 
-def _compile(arguments: Sequence[str], core: Core, compiler: Compiler, what: str) -> None:
+def compile_for(core: Core, arguments: Sequence[str], what: str, compiler: Compiler = "zig") -> None:
+    """Call the compiler of a core with the flags that its kernels are compiled with, and `arguments`; raises FirmwareError."""
     arguments = [*_target(core, compiler), *FLAGS, *OWN_FLAGS[compiler], *arguments]
     if compiler == "zig":
         zig(arguments, what)

@@ -16,6 +16,7 @@ from hwnas.errors import FirmwareError
 from hwnas.firmware.build import build
 from hwnas.firmware.core import Core
 from hwnas.firmware.counting import Call, OperatorRun, Watch, together
+from hwnas.firmware.faults import DELAYED, Delay, Flip, flip_weight
 from hwnas.firmware.machine import CALL_LIMIT_S, Machine, read_elf
 from hwnas.graph import Graph
 from hwnas.hardware.ops import calls
@@ -66,16 +67,21 @@ class Measurement:
         return found
 
 
-def emulate(model_folder: Path, core: Core, memory: Memory) -> Emulator:
+def emulate(model_folder: Path, core: Core, memory: Memory, *, delay: Delay | None = None, flip: Flip | None = None) -> Emulator:
     """The program of `core` that the C in `model_folder` builds to, placed in `memory` and booted.
 
+    Args:
+        delay, flip: faults to build in.
+
     Raises:
-        FirmwareError: it does not compile, does not fit or does not boot.
+        FirmwareError: it does not compile, does not fit or does not boot, or cannot have such a fault.
     """
     with tempfile.TemporaryDirectory(prefix="hwnas-emulate-") as work:
         elf = Path(work) / "model.elf"
-        build(model_folder, elf, core, memory)
-        return Emulator(elf, core)
+        build(model_folder, elf, core, memory, delay=delay)
+        if flip:
+            flip_weight(elf, elf, flip)
+        return Emulator(elf, core, delay=delay)
 
 
 class Emulator:
@@ -84,14 +90,17 @@ class Emulator:
     Args:
         elf: what `hwnas.firmware.build.build` wrote.
         limit_s: time after which a window counts as endless.
+        delay: the fault it was built with; the delayed kernel then goes by its own name.
 
     Raises:
         FirmwareError: the file is damaged, or the program does not reach its main loop.
     """
 
-    def __init__(self, elf: Path, core: Core, limit_s: float = CALL_LIMIT_S) -> None:
+    def __init__(self, elf: Path, core: Core, limit_s: float = CALL_LIMIT_S, *, delay: Delay | None = None) -> None:
         self._name = elf
         self._program = program = read_elf(elf, core)
+        if delay:
+            program.kernels[program.address(DELAYED)] = delay.kernel
         self._machine = machine = Machine(program, core, limit_s)
         self._wait = program.address("hwnas_harness_wait")
         self._input, self._output = program.address("hwnas_harness_input"), program.address("hwnas_harness_output")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.errors import FirmwareError, lookup
+from hwnas.errors import lookup
 from hwnas.export import floats
 from hwnas.export.runtimes import TfliteKernels, run_onnx, run_tflite
 from hwnas.firmware.cores import core
@@ -17,7 +17,7 @@ from hwnas.firmware.emulator import emulate
 from hwnas.pipeline.data import GENERATOR, task_of
 from hwnas.pipeline.front import describe_metric
 from hwnas.pipeline.progress import Progress
-from hwnas.pipeline.shipped import ShippedCard, load_int8, read_shipped
+from hwnas.pipeline.shipped import ShippedCard, firmware_of, load_int8, read_shipped
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.quantize.scoring import real_outputs
@@ -107,14 +107,7 @@ def _onnx(folder: Path, _: ShippedCard, q: QuantGraph, x: Int8) -> Int8:
 
 
 def _emulator(folder: Path, card: ShippedCard, _: QuantGraph, x: Int8) -> Int8:
-    header = folder / "firmware" / "model.h"
-    try:
-        named = f'"{card.weights_hash}"' in header.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FirmwareError(f"cannot read {header}: {error}; export the student again") from error
-    if not named:
-        raise FirmwareError(f"{header} is of other weights than card.json ({card.weights_hash}); export the student again")
-    return emulate(header.parent, core(card.core), card.memory).run(x)
+    return emulate(firmware_of(folder, card), core(card.core), card.memory).run(x)
 
 
 FLOAT = "float"

@@ -25,19 +25,17 @@ from hwnas.export.seal import check_seal
 from hwnas.firmware.build import toolchain
 from hwnas.firmware.cores import core
 from hwnas.firmware.emulator import emulate
-from hwnas.graph import FORMAT, OP_NAMES, Graph
+from hwnas.graph import FORMAT, Graph
 from hwnas.hardware import profile as profiles
 from hwnas.hardware.cost import EMULATED, PREDICTED, predict, provenance
 from hwnas.hardware.deployment import Deployment, deploy
 from hwnas.hardware.profile import Profile
 from hwnas.hardware.table import LookupTable
 from hwnas.hardware.table import read as read_table
-from hwnas.hardware.weights import layouts
-from hwnas.memory import plan
 from hwnas.pipeline.data import task_of
 from hwnas.pipeline.profiling import check_kernels, extended, missing, shapes_of
 from hwnas.pipeline.progress import Progress
-from hwnas.pipeline.shipped import CARD_FILE, ShippedCard, load_int8, read_shipped
+from hwnas.pipeline.shipped import CARD_FILE, ShippedCard, deployment_of, load_int8, read_shipped
 from hwnas.pipeline.signals import signals_of
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Int8, QuantGraph
@@ -122,7 +120,7 @@ def export_student(
     target = out if out is not None else default_place(folder)
     card = read_shipped(folder)
     _check_replaceable(target, [name for wanted in chosen.values() for name in wanted.writes])
-    placed_for = (hardware, _table(hardware, load_int8(folder, card).graph, progress)) if hardware is not None else None
+    placed_for = (hardware, table_for(hardware, load_int8(folder, card).graph, progress)) if hardware is not None else None
     shipment = _Shipment(folder, card, target, placed_for, self_test)
     place = target
     while not place.exists() and place != place.parent:
@@ -308,7 +306,7 @@ def _c(shipment: _Shipment, folder: Path) -> Figures:
 def _deployment(shipment: _Shipment, graph: Graph) -> tuple[Deployment, Figures]:
     """How the C is placed, and what that is predicted to cost where a profile was named."""
     if shipment.placed_for is None:
-        return _as_shipped(shipment.card, graph), {}
+        return deployment_of(shipment.card, graph), {}
     profile, table = shipment.placed_for
     limit = min(profile.limits().flash_bytes, profile.memory.flash.bytes)
     deployment = deploy(graph, profile, table, limit)
@@ -316,7 +314,7 @@ def _deployment(shipment: _Shipment, graph: Graph) -> tuple[Deployment, Figures]
     return deployment, cost.as_dict() | {"provenance": provenance(PREDICTED, table)}
 
 
-def _table(profile: Profile, graph: Graph, progress: Progress) -> LookupTable:
+def table_for(profile: Profile, graph: Graph, progress: Progress) -> LookupTable:
     """The profile's lookup table with a row for everything in `graph`: what it lacks is profiled on the spot, as a search does.
 
     Raises:
@@ -326,21 +324,6 @@ def _table(profile: Profile, graph: Graph, progress: Progress) -> LookupTable:
     check_kernels(table, profile)
     absent = missing(table, shapes_of(graph))
     return extended(table, absent, progress) if absent else table
-
-
-def _as_shipped(card: ShippedCard, graph: Graph) -> Deployment:
-    """The card's layouts of weights. The arena plan follows from the graph alone, so it is made anew and cannot be wrong."""
-    weights = card.deployment.weights
-    if len(weights) != len(graph.nodes):
-        raise RunError(f"card.json has layouts of {len(weights)} nodes, the student {len(graph.nodes)}; give --profile to place it anew")
-    for index, node in enumerate(graph.nodes[1:], start=1):
-        allowed = layouts(node.op, graph.in_shape(node))
-        if weights[index] not in allowed:
-            raise RunError(
-                f"card.json: node {index} ({OP_NAMES[type(node.op)]}) has layout '{weights[index]}', allowed: {', '.join(allowed)}; "
-                "give --profile to place it anew"
-            )
-    return Deployment(plan(graph), ("none", *weights[1:]))
 
 
 FORMATS = {

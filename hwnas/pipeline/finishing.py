@@ -20,13 +20,15 @@ from hwnas.firmware.build import kernel_set_hash, toolchain
 from hwnas.firmware.cores import core
 from hwnas.firmware.counting import Watch
 from hwnas.firmware.emulator import emulate
-from hwnas.graph import OP_NAMES, Add, AvgPool1d, Concat, Conv1d, Dense, DepthwiseConv1d, Graph, Join, Lstm, MaxPool1d, Split, Transpose
+from hwnas.graph import OP_NAMES, GlobalAvgPool, Graph
 from hwnas.hardware.cost import EMULATED, PREDICTED, Cost, assemble, operator_cycles, provenance
 from hwnas.hardware.deployment import Deployment
 from hwnas.hardware.profile import Profile, energy_figure
 from hwnas.hardware.table import LookupTable
 from hwnas.hardware.weights import flash_bytes
+from hwnas.pipeline import portrait
 from hwnas.pipeline.front import COSTS, describe_metric
+from hwnas.pipeline.portrait import name_of
 from hwnas.pipeline.signals import signals_of
 from hwnas.pipeline.workshop import Workshop, WorkshopScorer
 from hwnas.quantize import reference, storage
@@ -69,6 +71,7 @@ def finish(shop: Workshop, parameters: Mapping[str, Any], seed: int) -> Card:
     exports, lacking = _exports(q, folder, check)
     bench = benchmark(shop, q, deployment, folder, check) | {"exports": exports}
     shop.run.write_json(folder / "bench.json", bench)
+    portrait.write(folder, shop.data, shop.run.teacher, deployment.plan)
     card = _card(shop, parameters, shipped, deployment, bench, exports) | {"exports_lacking": lacking}
     shop.run.write_json(folder / "card.json", card)
     return card
@@ -150,31 +153,8 @@ def describe_hardware(profile: Profile, table: LookupTable) -> dict[str, Any]:
 
 
 def summary(graph: Graph) -> str:
-    """The architecture in a line: what each layer is, "x2" with dilation 2, "/2" with stride 2."""
-    words = []
-    for node in graph.nodes[1:]:
-        op = node.op
-        if isinstance(op, Conv1d):
-            words.append(f"{'pw' if op.kernel == 1 else f'conv{op.kernel}'} {op.out_channels}" + _steps(op.stride, op.dilation))
-        elif isinstance(op, DepthwiseConv1d):
-            words.append(f"dw{op.kernel}" + _steps(op.stride, op.dilation))
-        elif isinstance(op, Add):
-            words.append("+")
-        elif isinstance(op, Concat):
-            words.append("|")
-        elif isinstance(op, AvgPool1d | MaxPool1d):
-            words.append(f"{'avg' if isinstance(op, AvgPool1d) else 'max'}{op.kernel}" + _steps(op.stride))
-        elif isinstance(op, Lstm):
-            words.append(f"lstm {op.units}")
-        elif isinstance(op, Split | Join | Transpose):
-            words.append(OP_NAMES[type(op)])
-        elif isinstance(op, Dense):
-            words.append(f"dense {op.units}")
-    return " · ".join(words)
-
-
-def _steps(stride: int, dilation: int = 1) -> str:
-    return (f" x{dilation}" if dilation > 1 else "") + (f" /{stride}" if stride > 1 else "")
+    """The architecture in a line: what each layer is, but for means over all of time."""
+    return " · ".join(name_of(node.op) for node in graph.nodes[1:] if not isinstance(node.op, GlobalAvgPool))
 
 
 def _check_windows(shop: Workshop, q: QuantGraph) -> Int8:

@@ -1,19 +1,23 @@
-"""Finished students -> the Pareto front and `front.json`. Reads students' cards; test subjects are scored here, once, last."""
+"""Finished students -> the Pareto front and `front.json`. Reads students' cards; test subjects are scored here, once, last.
+
+What is written is the test part of students' portraits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
-
-import numpy as np
 
 from hwnas import pareto
 from hwnas.hardware.profile import BUDGET_FIELDS, Budget
 from hwnas.pareto import Objectives
+from hwnas.pipeline import portrait
 from hwnas.pipeline.data import RunData
 from hwnas.pipeline.rundir import RunDirectory, read_json
-from hwnas.quantize import storage
-from hwnas.quantize.scoring import score_int8
+from hwnas.quantize import reference, storage
+from hwnas.quantize.scoring import real_outputs, score_outputs
+from hwnas.report import history
 from hwnas.report.content import measure
 from hwnas.tasks.base import Task
 
@@ -62,10 +66,19 @@ def _why(card: Card, front: Sequence[Card], task: Task, budget: Budget) -> str:
 
 
 def score_test(run: RunDirectory, cards: Sequence[Card], data: RunData) -> None:
-    """Score the test subjects with the int8 form of every student of the frozen front; the result joins its card's metrics."""
-    for card in cards:
-        q = storage.load(run.root / card["folder"])
-        card["metrics"]["test"] = score_int8(q, data.split.test, data.task)
+    """Score the test subjects with the int8 form of every student of the frozen front; the result joins its card's metrics and portrait.
+
+    A student that an extended run took off its front keeps no such figures.
+    """
+    test, folders = data.split.test, [run.root / card["folder"] for card in cards]
+    for card, folder in zip(cards, folders, strict=True):
+        q = storage.load(folder)
+        outputs = reference.run(q, reference.quantize_input(q, test.x))
+        card["metrics"]["test"] = score_outputs(q, outputs, test, data.task)
+        portrait.add_test(folder, data, run.teacher, real_outputs(q, outputs))
+    for other in sorted((run.root / "students").iterdir()):
+        if other not in folders:
+            portrait.remove_test(other)
 
 
 def read_cards(run: RunDirectory, identities: Sequence[str]) -> list[Card]:
@@ -80,7 +93,4 @@ def best(cards: Sequence[Card], task: Task) -> Card | None:
 
 def hypervolume(points: Sequence[Objectives], budget: Budget, chance_error: float) -> float:
     """Hypervolume of `points`, with each objective in units of its limit and error up to that of chance: at most 1."""
-    if not points:
-        return 0.0
-    corner = np.array([chance_error, budget.latency_us, budget.ram_bytes, budget.flash_bytes])
-    return pareto.hypervolume(pareto.as_rows(list(points)) / corner, np.ones(len(corner)))
+    return history.hypervolume(points, asdict(budget), chance_error)

@@ -97,7 +97,7 @@ def fill_table(profile_name: str, space_names: Sequence[str], out: Path | None, 
     profile = read(profile_name)
     wanted: set[Wanted] = set()
     for name in space_names:
-        found = _space_shapes(name)
+        found = space_shapes(name)
         rows = len(_groups(found))
         progress.say(f"space {name}: {len(found):,} operator shapes in {rows:,} rows")
         if rows > LARGEST_SPACE_ROWS:
@@ -173,7 +173,7 @@ def windows_of(task: Task) -> tuple[Shape, ...]:
     return tuple(Shape(len(task.channels), round(length * task.rate_hz)) for length in lengths_s)
 
 
-def _space_shapes(name: str) -> set[Wanted]:
+def space_shapes(name: str) -> set[Wanted]:
     """What a space reaches for any task: its windows, with its outputs."""
     found = spaces.read(name)
     forms = {(window, len(task.outputs)) for task in TASKS.values() for window in windows_of(task)}

@@ -9,16 +9,20 @@ from annotated_types import Ge, Gt
 from pydantic import ConfigDict
 
 from hwnas.config import Model, parse
-from hwnas.errors import ConfigError, RunError, UsageError
-from hwnas.graph import Graph
+from hwnas.errors import ConfigError, FirmwareError, RunError, UsageError
+from hwnas.graph import OP_NAMES, Graph
+from hwnas.hardware.deployment import Deployment
 from hwnas.hardware.ops import Layout
 from hwnas.hardware.profile import Memory
+from hwnas.hardware.weights import layouts
+from hwnas.memory import plan
 from hwnas.pipeline.rundir import read_json
 from hwnas.quantize import storage
 from hwnas.quantize.qgraph import QuantGraph
 from hwnas.tasks.base import Source, Task
 
 CARD_FILE = "card.json"
+PLACE_ANEW = "`hwnas export STUDENT --format c --profile NAME` places it anew"
 
 
 class _Part(Model):
@@ -110,3 +114,34 @@ def load_int8(folder: Path, card: ShippedCard) -> QuantGraph:
             "copy the whole folder of one student"
         )
     return q
+
+
+def firmware_of(folder: Path, card: ShippedCard) -> Path:
+    """The folder of the student's C in `folder`; raises FirmwareError where it is missing or of other weights."""
+    header = folder / "firmware" / "model.h"
+    try:
+        named = f'"{card.weights_hash}"' in header.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FirmwareError(f"cannot read {header}: {error}; export the student again") from error
+    if not named:
+        raise FirmwareError(f"{header} is of other weights than card.json ({card.weights_hash}); export the student again")
+    return header.parent
+
+
+def deployment_of(card: ShippedCard, graph: Graph) -> Deployment:
+    """How the student was placed: the card's layouts of weights. The arena plan follows from the graph alone, so it is made anew.
+
+    Raises:
+        RunError: layouts that the student's operators do not have.
+    """
+    weights = card.deployment.weights
+    if len(weights) != len(graph.nodes):
+        raise RunError(f"card.json has layouts of {len(weights)} nodes, the student {len(graph.nodes)}; {PLACE_ANEW}")
+    for index, node in enumerate(graph.nodes[1:], start=1):
+        allowed = layouts(node.op, graph.in_shape(node))
+        if weights[index] not in allowed:
+            raise RunError(
+                f"card.json: node {index} ({OP_NAMES[type(node.op)]}) has layout '{weights[index]}', allowed: {', '.join(allowed)}; "
+                f"{PLACE_ANEW}"
+            )
+    return Deployment(plan(graph), ("none", *weights[1:]))

@@ -1,12 +1,12 @@
-"""The words and figures of the report: sections, columns, quantities, and how a figure is shown. Pure: no files, no plotting.
+"""What a report is made from, and its words and figures: sections, columns, quantities, how a figure is shown. Pure: no files.
 
 Costs are stored in bytes, microseconds and microjoules and shown in KB (1,024 bytes), milliseconds and microjoules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 Front = Mapping[str, Any]
@@ -15,6 +15,35 @@ Trial = Mapping[str, Any]
 NONE = "–"  # noqa: RUF001  (an en dash, for a figure that does not exist)
 PREDICTED, EMULATED = "predicted", "emulated"
 KINDS = {PREDICTED: "predicted", EMULATED: "emulated (modelled cycles)"}
+
+
+Student = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a page shows. Whatever was not recorded is left out, and the page says so.
+
+    Attributes:
+        front: the content of `front.json`.
+        trials: one row a candidate, as `hwnas.report.from_log` makes them.
+        portraits: student's id -> `portrait.json`: operators, arena, confusion, reliability, files.
+        benches: student's id -> `bench.json`: the shipped program, emulated.
+        boards: student's id -> name of the target -> what `hwnas bench` wrote about it.
+        run_yaml: the content of `run.yaml`.
+    """
+
+    front: Front
+    trials: Sequence[Trial] = ()
+    portraits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    benches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    boards: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    run_yaml: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def students(self) -> list[Student]:
+        """Students on the front, then those that were fully distilled and fell."""
+        return [*self.front.get("students", []), *self.front.get("fallen", [])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The Pareto scatter: interactive for the page (plotly), still for paper and README (matplotlib). No files.
+"""The Pareto scatter, still, for paper and README (matplotlib), and the marks and colours that the page draws it with too. No files.
 
 Marker shapes tell what became of a network. Colours repeat that where a run has one family, and tell families where it has several;
 they differ for colour-blind eyes too (Okabe-Ito).
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from hwnas.report.content import COSTS
@@ -17,14 +16,14 @@ from hwnas.report.points import Cloud, Point
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FRONT, FALLEN, SCORED, BUDGET = "#1f86d1", "#56b4e9", "#9aa3ad", "#d55e00"
+FRONT, FALLEN, SCORED, BUDGET = "#1f86d1", "#56b4e9", "#9aa3ad", "#d55e00"  # page.css has them too
 FAMILIES = ("#1f86d1", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
 FIRST_AXIS = "latency_us"
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How what became of a network is drawn: by plotly (`symbol`, `size`) and by matplotlib (`style`)."""
+    """How what became of a network is drawn: by plotly (`symbol`) and by matplotlib (`style`)."""
 
     label: str
     colour: str
@@ -37,6 +36,10 @@ class Mark:
         return self.style | ({"facecolors": "none", "edgecolors": colour} if self.hollow else {"color": colour})
 
 
+# Rejected candidates have predicted costs and no score: the page draws them in views of two costs, else at the edge.
+REJECTED = Mark(
+    "rejected, over budget (never trained)", SCORED, {"symbol": "x-thin", "size": 7, "opacity": 0.8, "line": {"width": 1.2}}, {}
+)
 MARKS = {
     "scored": Mark("scored (short distillation)", SCORED, {"symbol": "circle", "size": 8, "opacity": 0.75}, {"s": 22}),
     "fallen": Mark(
@@ -79,83 +82,8 @@ def colours_of(cloud: Cloud) -> dict[str, str]:
     return {family: FAMILIES[i % len(FAMILIES)] for i, family in enumerate(several)}
 
 
-def axes(cloud: Cloud) -> dict[str, dict[str, Any]]:
-    """Per cost: axis title and the x values of every trace of `interactive`, in order; the page's buttons switch them."""
-    return {name: {"title": _axis_title(cloud, name), "x": _xs(cloud, name)} for name in COSTS}
-
-
 def _axis_title(cloud: Cloud, name: str) -> str:
     return f"{COSTS[name].title} (predicted)" + (f" {cloud.doubts[name]}" if cloud.doubts[name] else "")
-
-
-def _xs(cloud: Cloud, name: str) -> list[list[float | None]]:
-    finished = (*cloud.front, *cloud.fallen)
-    links: list[float | None] = [x for p in finished if p.before is not None for x in (p.x[name], p.x[name], None)]
-    budget: list[float | None] = [cloud.budget[name]] * 2 if name in cloud.budget else []
-    clouds: list[list[float | None]] = [[p.x[name] for p in layer.points] for layer in layers(cloud)]
-    entries: list[list[float | None]] = [[None] for _ in _legend(cloud)]
-    return [links, *clouds, budget, *entries]
-
-
-def interactive(cloud: Cloud, y_title: str) -> Any:
-    """A plotly figure that starts with latency on its x axis; colours of text and grid are set by the page."""
-    import plotly.graph_objects as go
-
-    xs = _xs(cloud, FIRST_AXIS)
-    low, high = cloud.y_range
-    links = [y for p in (*cloud.front, *cloud.fallen) if p.before is not None for y in (p.before, p.y, None)]
-    thin, dashed = {"color": SCORED, "width": 1}, {"color": BUDGET, "width": 2, "dash": "dash"}
-    figure = go.Figure()
-    figure.add_scatter(x=xs[0], y=links, mode="lines", line=thin, name="short to full distillation", hoverinfo="skip")
-    drawn = layers(cloud)
-    for x, layer in zip(xs[1:], drawn, strict=False):
-        marker = layer.mark.symbol | {"color": layer.colour}
-        grouped = {"legendgroup": layer.family, "showlegend": False} if layer.family else {}
-        figure.add_scatter(x=x, **_markers(layer.points, layer.mark.label, marker), **grouped)
-    told = "budget: %{x:,.4~g}<extra></extra>"
-    figure.add_scatter(x=xs[1 + len(drawn)], y=[low, high], mode="lines", line=dashed, name="budget", hovertemplate=told)
-    for entry in _legend(cloud):
-        figure.add_scatter(x=[None], y=[None], mode="markers", **entry)
-    if cloud.teacher is not None:
-        label = {"text": f"teacher (float) {cloud.teacher:.3f}", "font": {"size": 12}}
-        figure.add_hline(
-            y=cloud.teacher, line_dash="dot", line_width=1, line_color=SCORED, annotation=label, annotation_position="top left"
-        )
-    figure.update_layout(
-        height=520,
-        margin={"l": 64, "r": 16, "t": 16, "b": 56},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hoverlabel={"align": "left"},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 14},
-        xaxis={
-            "type": "log",
-            "title": _axis_title(cloud, FIRST_AXIS),
-            "zeroline": False,
-            "dtick": "D2",
-            "tickformat": ",~g",
-        },
-        yaxis={"title": y_title, "range": [low, high], "zeroline": False, "tickformat": ".3~f"},
-    )
-    return figure
-
-
-def _legend(cloud: Cloud) -> list[dict[str, Any]]:
-    """Entries of the legend where a run has several families: one a family, which a click hides, and one a shape."""
-    colours = colours_of(cloud)
-    families = [
-        {"name": family, "legendgroup": family, "marker": {"symbol": "square", "size": 11, "color": colour}}
-        for family, colour in colours.items()
-    ]
-    shapes = [{"name": mark.label, "marker": mark.symbol | {"color": SCORED}} for mark in MARKS.values()]
-    return [*families, *shapes] if colours else []
-
-
-def _markers(points: tuple[Point, ...], name: str, marker: dict[str, Any]) -> dict[str, Any]:
-    texts = ["<br>".join([f"<b>{escape(p.text[0])}</b>", *map(escape, p.text[1:])]) for p in points]
-    shown = {"y": [p.y for p in points], "mode": "markers", "marker": marker, "name": name}
-    return shown | {"customdata": texts, "hovertemplate": "%{customdata}<extra></extra>"}
 
 
 def png(cloud: Cloud, y_title: str, heading: str) -> bytes:

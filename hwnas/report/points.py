@@ -1,4 +1,4 @@
-"""The points of the Pareto scatter: what is drawn, whoever draws it. Pure.
+"""The points of the still Pareto scatter. Pure.
 
 All costs of the scatter are predicted ones (every candidate has them); scores are of the int8 form on validation subjects.
 """
@@ -9,35 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hwnas.report.content import (
-    COSTS,
-    EMULATED,
-    FIGURES,
-    KINDS,
-    NONE,
-    Front,
-    Trial,
-    cost,
-    doubt,
-    families,
-    figure,
-    measure,
-    primary,
-    score,
-    short_score,
-    title,
-)
+from hwnas.report.content import COSTS, FIGURES, Front, Trial, cost, doubt, families, primary, score, short_score
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One network: `x` cost name -> shown unit, `y` its score, `before` that after the short distillation, `text` about it."""
+    """One network: `x` cost name -> shown unit, `y` its score, `before` that after the short distillation."""
 
     family: str
     x: dict[str, float]
     y: float
     before: float | None
-    text: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,45 +54,25 @@ def cloud(front: Front, trials: Sequence[Trial]) -> Cloud:
     reached = teacher.get("validation", teacher).get(metric) if "test" in teacher or "validation" in teacher else None
     return Cloud(
         families=tuple(dict.fromkeys([*families(front), *(str(t["family"]) for t in trials if t.get("family"))])),
-        scored=_points([(t, short_score(t, metric), None) for t in trials if t.get("status") == "scored"], metric, doubts),
-        fallen=_finished(front.get("fallen", []), metric, doubts),
-        front=_finished(front.get("students", []), metric, doubts),
+        scored=_points([(t, short_score(t, metric), None) for t in trials if t.get("status") == "scored"]),
+        fallen=_finished(front.get("fallen", []), metric),
+        front=_finished(front.get("students", []), metric),
         teacher=None if reached is None else float(reached),
         budget={name: float(budget[name]) / q.divisor for name, q in COSTS.items() if budget.get(name) is not None},
         doubts=doubts,
     )
 
 
-def _finished(students: Sequence[Mapping[str, Any]], metric: str, doubts: Mapping[str, str]) -> tuple[Point, ...]:
+def _finished(students: Sequence[Mapping[str, Any]], metric: str) -> tuple[Point, ...]:
     rows = [(s, score(s, "validation", metric), short_score(s, metric) if "short_validation" in s else None) for s in students]
-    points = _points(rows, metric, doubts)
-    return tuple(sorted(points, key=lambda p: p.x["latency_us"]))
+    return tuple(sorted(_points(rows), key=lambda p: p.x["latency_us"]))
 
 
-def _points(
-    rows: Sequence[tuple[Mapping[str, Any], float | None, float | None]], metric: str, doubts: Mapping[str, str]
-) -> tuple[Point, ...]:
+def _points(rows: Sequence[tuple[Mapping[str, Any], float | None, float | None]]) -> tuple[Point, ...]:
     points = []
     for row, y, before in rows:
         x = {name: cost(row, name) for name in COSTS}
         known = {name: value / COSTS[name].divisor for name, value in x.items() if value is not None}
         if y is not None and len(known) == len(COSTS):
-            points.append(Point(str(row.get("family", "")), known, y, before, _text(row, y, before, metric, doubts)))
+            points.append(Point(str(row.get("family", "")), known, y, before))
     return tuple(points)
-
-
-def _text(row: Mapping[str, Any], y: float, before: float | None, metric: str, doubts: Mapping[str, str]) -> tuple[str, ...]:
-    lines = [str(row.get("id", row.get("number", NONE))), ": ".join(str(row[name]) for name in ("family", "summary") if row.get(name))]
-    lines += [f"not on the front: {row['fallen']}"] if row.get("fallen") else []
-    shown = measure(metric).show
-    lines.append(f"{title(metric)}, validation: {shown(y)}" + (f" (short distillation {shown(before)})" if before is not None else ""))
-    tested = score(row, "test", metric) if "test" in row.get("metrics", {}) else None
-    lines += [f"{title(metric)}, test: {shown(tested)}"] if tested is not None else []
-    size = {**(row.get("cost") or {}), **row}
-    lines.append(f"{figure(size.get('parameters'))} parameters, {figure(size.get('macs'))} MACs")
-    for kind, label in KINDS.items():
-        figures = {name: cost(row, name, kind) for name in FIGURES}
-        phrases = [q.phrase(figures[name], doubts[name]) for name, q in FIGURES.items() if name in COSTS or figures[name] is not None]
-        if kind != EMULATED or cost(row, "latency_us", kind) is not None:
-            lines += [f"{label}:", "  " + ", ".join(phrases)]
-    return tuple(line for line in lines if line)

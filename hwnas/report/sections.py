@@ -45,10 +45,10 @@ def sections(front: Front, trials: Sequence[Trial]) -> list[Section]:
         quantisation(front),
         sensitivity(front),
         exports(front),
-        _teacher(front),
-        _search(front, trials),
+        teacher(front),
+        search(front, trials),
         family_counts(front),
-        _rejections(trials),
+        rejections(trials),
     ]
     return [section for section in made if section.rows]
 
@@ -110,12 +110,14 @@ def _architectures(students: Sequence[Mapping[str, Any]]) -> Section:
     return Section("Architectures", "Layers in order; folders are relative to the run.", columns, rows)
 
 
-def _teacher(front: Front) -> Section:
-    teacher = front.get("teacher") or {}
-    rows = [(key, figure(teacher.get(key))) for key in ("id", "name", "parameters", "hash") if teacher.get(key) is not None]
-    rows += [(f"{title(name)}{suffix}", measure(name).show(value)) for name, value, suffix in _flat_metrics(teacher.get("metrics") or {})]
-    rows += [(name, figure(value)) for name, value in flatten(teacher.get("calibration") or {})]
-    for number, member in enumerate(teacher.get("members") or (), start=1):
+def teacher(front: Front) -> Section:
+    """Who taught: size, metrics, calibration before and after, members of an ensemble."""
+    found = front.get("teacher") or {}
+    rows = [(key, figure(found.get(key))) for key in ("id", "name", "parameters", "hash") if found.get(key) is not None]
+    rows += [(f"{title(name)}{suffix}", measure(name).show(value)) for name, value, suffix in _flat_metrics(found.get("metrics") or {})]
+    calibration = flatten(found.get("calibration") or {})
+    rows += [(name, figure("; ".join(map(str, value)) if isinstance(value, list) else value)) for name, value in calibration]
+    for number, member in enumerate(found.get("members") or (), start=1):
         temperature = figure(member["calibration"]["temperature"])
         rows.append((f"member {number}", f"{member['name']}, {figure(member['parameters'])} parameters, temperature {temperature}"))
     note = (
@@ -131,20 +133,22 @@ def _flat_metrics(metrics: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
     return [(name, value, "") for name, value in metrics.items()]
 
 
-def _search(front: Front, trials: Sequence[Trial]) -> Section:
-    search = front.get("search") or {}
+def search(front: Front, trials: Sequence[Trial]) -> Section:
+    """How many candidates there were, and what became of them."""
+    found = front.get("search") or {}
     counted = Counter(str(t.get("status")) for t in trials)
-    counts = {name: search.get(name, counted.get(name)) for name in ("rejected", "scored", "failed")}
-    rows = [("candidates proposed", figure(search.get("proposed", len(trials) or None)))]
+    counts = {name: found.get(name, counted.get(name)) for name in ("rejected", "scored", "failed")}
+    rows = [("candidates proposed", figure(found.get("proposed", len(trials) or None)))]
     rows += [(f"candidates {name}", figure(value)) for name, value in counts.items() if value is not None]
-    rows += [("random candidates over budget", share(search["reject_share"]))] if search.get("reject_share") is not None else []
+    rows += [("random candidates over budget", share(found["reject_share"]))] if found.get("reject_share") is not None else []
     known = {"proposed", "reject_share", "spaces", "families", *counts}
-    rows += [(name, figure(value)) for name, value in flatten({k: v for k, v in search.items() if k not in known})]
+    rows += [(name, figure(value)) for name, value in flatten({k: v for k, v in found.items() if k not in known})]
     note = "A rejected candidate is over budget as predicted; it is never trained."
     return Section("Search", note, (Column("what"), Column("value")), tuple(rows))
 
 
-def _rejections(trials: Sequence[Trial]) -> Section:
+def rejections(trials: Sequence[Trial]) -> Section:
+    """How many candidates broke which limit."""
     rejected = [t for t in trials if t.get("status") == "rejected"]
     counts = Counter(name for t in rejected for name in (t.get("violations") or {}))
     rows = tuple((name.replace("_", " "), f"{n:,}", share(n / len(rejected))) for name, n in counts.most_common())

@@ -360,7 +360,7 @@ def test_the_count_is_told_and_a_space_too_large_is_refused(
 
 @pytest.mark.parametrize("name", space.names())
 def test_the_shipped_spaces_keep_to_the_limit(name: str) -> None:
-    assert len(profiling._groups(profiling._space_shapes(name))) <= profiling.LARGEST_SPACE_ROWS
+    assert len(profiling._groups(profiling.space_shapes(name))) <= profiling.LARGEST_SPACE_ROWS
 
 
 def test_a_table_filled_by_the_emulator_covers_its_space(tmp_path: Path, small: Path) -> None:
@@ -427,7 +427,7 @@ def test_tables_cover_the_windows_of_every_task() -> None:
     windows = {name: profiling.windows_of(task) for name, task in TASKS.items()}
     assert set(windows["rhythm"]) == set(windows["rhythm-af"]) == {Shape(1, 1000), Shape(1, 3000)}
     assert windows["heart_rate"] == (Shape(4, 256),) and windows["sleep"] == (Shape(1, 1500),)
-    heads = {key.out_channels for key, _ in profiling._space_shapes("modality_conv") if key.operator == "dense"}
+    heads = {key.out_channels for key, _ in profiling.space_shapes("modality_conv") if key.operator == "dense"}
     assert {len(task.outputs) for task in TASKS.values()} <= heads and len(TASKS["heart_rate"].labels) not in heads
 
 

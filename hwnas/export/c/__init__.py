@@ -26,7 +26,7 @@ from hwnas.quantize.values import Expectation, Value, value_of
 from hwnas.resources import folder as data_folder
 from hwnas.resources import write_text
 
-__all__ = ["INCLUDE", "KERNELS", "SELF_TEST", "Signals", "instances", "packed_node", "write"]
+__all__ = ["INCLUDE", "KERNELS", "SELF_TEST", "Signals", "instances", "kernel_file", "packed_node", "write"]
 
 # Names of the folder's parts, also read by `hwnas.firmware.build`.
 KERNELS, INCLUDE = "kernels", "include"
@@ -107,7 +107,7 @@ def _files(
     source = data_folder("firmware_bench")
     packed = {index: packed_node(q, index, deployment.weights[index]) for index in range(1, len(q.graph.nodes))}
     files = {f"{INCLUDE}/{path.name}": path.read_text() for path in sorted((source / INCLUDE).glob("*.h"))}
-    for name in sorted({"run.c", *(_file(node.kernel) for node in packed.values())}):
+    for name in sorted({"run.c", *(kernel_file(node.kernel) for node in packed.values())}):
         files[f"{KERNELS}/{name}"] = _relative((source / KERNELS / name).read_text(), f"../{INCLUDE}")
     if filters := instances(q.graph):
         files[DEPTHWISE] = _relative(depthwise.source(filters), INCLUDE)
@@ -127,7 +127,7 @@ def _files(
     return files
 
 
-def _file(kernel: str) -> str:
+def kernel_file(kernel: str) -> str:
     """The file of a kernel; instances of the depthwise kernel fall back on its portable form."""
     return "depthwise_conv1d.c" if kernel.startswith(depthwise.GENERIC) else f"{kernel.removeprefix('hwnas_')}.c"
 

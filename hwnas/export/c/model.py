@@ -166,7 +166,7 @@ def body(q: QuantGraph, plan: Plan, packed: dict[int, PackedNode]) -> str:
     parts = [BODY, depthwise.declarations(instances(q.graph))]
     rows = []
     for index, node in packed.items():
-        parts.append(_layer(index, node, OP_NAMES[type(q.graph.nodes[index].op)]))
+        parts.append(layer(index, node, OP_NAMES[type(q.graph.nodes[index].op)]))
         rows += [f"    {{{node.kernel}, &params_{index}, {places}}}," for places in _places(q.graph, plan, index)]
     parts.append("static const hwnas_layer layers[HWNAS_MODEL_LAYERS] = {\n" + "\n".join(rows) + "\n};\n")
     parts.append(
@@ -191,7 +191,8 @@ BODY = """/* Written by hwnas: constants in the layouts that the heads of the fi
 """
 
 
-def _layer(index: int, node: PackedNode, operator: str) -> str:
+def layer(index: int, node: PackedNode, operator: str) -> str:
+    """The constants of one layer: packed weights, if it has some, and parameters."""
     fields = ", ".join(f"{_literal(value)} /* {name} */" for name, value in node.params.items())
     if not node.packed.size:
         return f"/* {index}: {operator} */\nstatic const {node.struct} params_{index} = {{{fields}}};\n"

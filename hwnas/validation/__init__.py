@@ -1,0 +1,1 @@
+"""`hwnas validate`: students on their targets, night after night, against their predictions and their own history."""
