@@ -86,12 +86,20 @@ def ece(logits: Floats, y: Ints) -> float:
     sum over bins of (share of windows in the bin) * |accuracy - mean confidence| (Guo et al., ICML 2017, eq. 3);
     a bin holds its upper edge, empty bins count nothing.
     """
-    _check(logits, y)
-    p = np.exp(log_softmax(np.asarray(logits, dtype=np.float64), axis=1))
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    confidence, right, bins = confidence_bins(logits, y, ECE_BINS)
     gap = np.bincount(bins, weights=right - confidence, minlength=ECE_BINS)
     return float(np.abs(gap).sum() / len(y))
+
+
+def confidence_bins(logits: Floats, y: Ints, bins: int) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int_]]:
+    """Of every window: softmax(`logits` (N, K)) of the top class, whether that class is right, and the number of its bin; each (N,).
+
+    Bins are of equal width, and hold their upper edge.
+    """
+    _check(logits, y)
+    p = np.exp(log_softmax(np.asarray(logits, dtype=np.float64), axis=1))
+    confidence = p.max(axis=1)
+    return confidence, p.argmax(axis=1) == y, np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
 def entropy_bits(logits: Floats) -> NDArray[np.float64]:

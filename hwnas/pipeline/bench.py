@@ -42,7 +42,6 @@ from hwnas.hardware.table import read as read_table
 from hwnas.hardware.weights import flash_bytes
 from hwnas.pipeline.data import GENERATOR, task_of
 from hwnas.pipeline.exporting import STUDENTS, table_for
-from hwnas.pipeline.finishing import summary
 from hwnas.pipeline.profiling import METHODS, missing, shapes_of
 from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.rundir import RunDirectory, read_json
@@ -51,6 +50,7 @@ from hwnas.pipeline.targets import Connection, Firmware, Target, linked, parse_t
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Int8, QuantGraph
 from hwnas.quantize.scoring import score_outputs
+from hwnas.report.architecture import summary
 from hwnas.tasks import Task, Windows, check_compatible
 
 __all__ = ["BenchSettings", "Delay", "Flip", "FlipWeight", "Target", "bench_student", "default_place", "parse_target"]

@@ -20,7 +20,7 @@ from hwnas.firmware.build import kernel_set_hash, toolchain
 from hwnas.firmware.cores import core
 from hwnas.firmware.counting import Watch
 from hwnas.firmware.emulator import emulate
-from hwnas.graph import OP_NAMES, GlobalAvgPool, Graph
+from hwnas.graph import OP_NAMES
 from hwnas.hardware.cost import EMULATED, PREDICTED, Cost, assemble, operator_cycles, provenance
 from hwnas.hardware.deployment import Deployment
 from hwnas.hardware.profile import Profile, energy_figure
@@ -28,12 +28,12 @@ from hwnas.hardware.table import LookupTable
 from hwnas.hardware.weights import flash_bytes
 from hwnas.pipeline import portrait
 from hwnas.pipeline.front import COSTS, describe_metric
-from hwnas.pipeline.portrait import name_of
 from hwnas.pipeline.signals import signals_of
 from hwnas.pipeline.workshop import Workshop, WorkshopScorer
 from hwnas.quantize import reference, storage
 from hwnas.quantize.choice import Shipped
 from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.report.architecture import summary
 
 CHECK_WINDOWS = 200
 TARGETS = {
@@ -150,11 +150,6 @@ def describe_hardware(profile: Profile, table: LookupTable) -> dict[str, Any]:
         "energy_uncertainty_factor": profile.energy_uncertainty_factor,
         "uncertainty": profile.uncertainty.reason if profile.uncertainty else None,
     }
-
-
-def summary(graph: Graph) -> str:
-    """The architecture in a line: what each layer is, but for means over all of time."""
-    return " · ".join(name_of(node.op) for node in graph.nodes[1:] if not isinstance(node.op, GlobalAvgPool))
 
 
 def _check_windows(shop: Workshop, q: QuantGraph) -> Int8:

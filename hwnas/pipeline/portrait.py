@@ -19,33 +19,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from hwnas.errors import DataError, RunError
 from hwnas.export import floats
 from hwnas.graph import (
     OP_NAMES,
-    Add,
-    AvgPool1d,
-    Concat,
-    Conv1d,
-    Dense,
-    DepthwiseConv1d,
-    GlobalAvgPool,
     Graph,
-    Lstm,
-    MaxPool1d,
-    Op,
     node_biases,
     node_macs,
     node_weights,
 )
 from hwnas.memory import ABSENT, Plan, align, scratch_bytes, values_bytes
+from hwnas.metrics import confidence_bins
 from hwnas.pipeline.data import RunData
 from hwnas.pipeline.rundir import read_json
 from hwnas.quantize import reference, storage
 from hwnas.quantize.scoring import real_outputs
 from hwnas.quantize.values import value_of
+from hwnas.report.architecture import name_of
 from hwnas.resources import write_text
 from hwnas.tasks.base import Task, Windows
 from hwnas.teachers.cache import cached_outputs, predict
@@ -167,23 +158,6 @@ def live_bytes(placed: list[Tensor], index: int) -> int:
     return total
 
 
-def name_of(op: Op) -> str:
-    """An operator in a few words: "x2" with dilation 2, "/2" with stride 2."""
-    if isinstance(op, Conv1d):
-        return f"{'pw' if op.kernel == 1 else f'conv{op.kernel}'} {op.out_channels}" + _steps(op.stride, op.dilation)
-    if isinstance(op, DepthwiseConv1d):
-        return f"dw{op.kernel}" + _steps(op.stride, op.dilation)
-    if isinstance(op, AvgPool1d | MaxPool1d):
-        return f"{'avg' if isinstance(op, AvgPool1d) else 'max'}{op.kernel}" + _steps(op.stride)
-    if isinstance(op, Lstm | Dense):
-        return f"{OP_NAMES[type(op)]} {op.units}"
-    return {Add: "+", Concat: "|", GlobalAvgPool: "mean"}.get(type(op), OP_NAMES[type(op)])
-
-
-def _steps(stride: int, dilation: int = 1) -> str:
-    return (f" x{dilation}" if dilation > 1 else "") + (f" /{stride}" if stride > 1 else "")
-
-
 def confusion(predicted: NDArray[np.integer[Any]], y: NDArray[np.integer[Any]], classes: int) -> list[list[int]]:
     """How many windows of each class, a row each, got each answer, a column each."""
     counts = np.bincount(np.asarray(y) * classes + predicted, minlength=classes * classes).reshape(classes, classes)
@@ -195,9 +169,7 @@ def reliability(logits: Reals, y: NDArray[np.integer[Any]], bins: int = BINS) ->
 
     Bins without windows are left out.
     """
-    p = softmax(np.asarray(logits, dtype=np.float64), axis=1)
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    confidence, right, number = confidence_bins(logits, y, bins)
     return [
         {"confidence": float(confidence[inside].mean()), "accuracy": float(right[inside].mean()), "windows": int(inside.sum())}
         for k in range(bins)

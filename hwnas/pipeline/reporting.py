@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,17 @@ def load(root: Path) -> Report:
     folders = [root / "students" / s["id"] for s in report.students]
     if absent := [folder for folder in folders if not (folder / "card.json").exists()]:
         raise RunError(f"{absent[0]}: has no card.json, though front.json names this student; restore its folder")
-    return report
+    return replace(report, portraits=_portraits(root, report))
+
+
+def _portraits(root: Path, report: Report) -> dict[str, Any]:
+    """The portraits that students were given, and what can be said of those without: they are of runs before there were portraits."""
+    missing = [str(s["id"]) for s in report.students if str(s["id"]) not in report.portraits]
+    if not missing:
+        return dict(report.portraits)
+    from hwnas.pipeline.portrait import portrait_of  # it loads torch, of which other reports have no need
+
+    return {**report.portraits, **{name: portrait_of(root / "students" / name) for name in missing}}
 
 
 def rewrite(root: Path, out: Path | None = None) -> list[Path]:

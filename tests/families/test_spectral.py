@@ -8,7 +8,7 @@ import torch
 
 from hwnas import families, space
 from hwnas.graph import Conv1d, Dense, Graph, GraphBuilder, Input, Shape, Split, Transpose
-from hwnas.pipeline.finishing import summary
+from hwnas.report.architecture import summary
 from hwnas.student import BANK_PERIODS, Student
 from hwnas.tasks.heart_rate import HEART_RATE
 

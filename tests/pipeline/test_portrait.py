@@ -48,6 +48,7 @@ from hwnas.quantize import reference, storage
 from hwnas.quantize.ptq import quantize
 from hwnas.quantize.qgraph import QuantGraph
 from hwnas.quantize.scoring import real_outputs
+from hwnas.report.architecture import name_of
 from hwnas.student import Student
 from hwnas.tasks import bpm
 from hwnas.tasks.base import Windows
@@ -356,7 +357,7 @@ def test_value_counts_by_hand() -> None:
 
 def test_graphs_of_modalities_and_classes_of_a_value_have_names() -> None:
     made: list[Graph] = [family_graph(family) for family in FAMILIES] + [banded(), graph(lstm=True)]
-    names = {portrait.name_of(node.op) for each in made for node in each.nodes[1:]}
+    names = {name_of(node.op) for each in made for node in each.nodes[1:]}
     assert {"split", "join", "transpose", "max2 /2", "avg4 /4", "avg32", "lstm 7", "dw3 x2", "|", "+", "mean", "dense 6", "pw 1"} <= names
 
 

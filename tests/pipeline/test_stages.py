@@ -17,11 +17,11 @@ from hwnas.export.comparison import Comparison
 from hwnas.graph import Add, Conv1d, Dense, DepthwiseConv1d, GlobalAvgPool, GraphBuilder, Input, Join, Lstm, Shape, Split
 from hwnas.pipeline import finishing
 from hwnas.pipeline.config import RunConfig
-from hwnas.pipeline.finishing import summary
 from hwnas.pipeline.recipes import full_recipe, qat_recipe, short_recipe, teacher_recipe, views
 from hwnas.pipeline.teacher import describe
 from hwnas.quantize import reference
 from hwnas.quantize.qgraph import Int8, QuantGraph
+from hwnas.report.architecture import summary
 from hwnas.teachers.calibration import calibrate
 from hwnas.teachers.card import TeacherCard
 from hwnas.train import FULL, QAT, SHORT, TEACHER, VIEWS, Recipe

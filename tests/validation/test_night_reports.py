@@ -157,6 +157,12 @@ def test_quarantine_as_csv(report: Report) -> None:
     assert (line["night"], line["kind"], line["fault"], line["target"]) == ("4", "modelled", "", "emulator")
 
 
+def test_an_operator_within_the_limit_does_not_clear_another_of_its_shape() -> None:
+    twins = [each | {"key": "same", "in_length": 9} for each in record(cycles=SLOWER)["operators"][2:]]
+    (found,) = quarantined([row(1, more={"operators": twins})], 10, 1)
+    assert (found.key, found.predicted, found.measured) == ("same", 23_870, 47_740)
+
+
 def test_json(report: Report) -> None:
     found = as_json(report)
     assert (found["night"], found["passed"], found["fault"]) == (4, False, None)

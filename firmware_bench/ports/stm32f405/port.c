@@ -123,7 +123,7 @@ hwnas_port hwnas_port_start(void)
     NVIC_ISER1 = 1u << (USART1_IRQ - 32);
     const int counts = has_counter();
     const hwnas_port port = {
-        clock_hz == PLL_HZ ? "STM32F405, 168 MHz from its internal oscillator" : "STM32F405, whose PLL does not start",
+        clock_hz == PLL_HZ ? "STM32F405, 168 MHz from its internal oscillator" : "STM32F405, 16 MHz without PLL",
         clock_hz,
         (uint8_t)(counts ? HWNAS_LINK_CORE_CYCLES : HWNAS_LINK_NO_COUNTER),
         counts ? clock_hz : 0,
