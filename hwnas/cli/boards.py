@@ -26,7 +26,11 @@ Port = Annotated[
     typer.Option("--port", help="What images are built for: stm32f405, linux-aarch64, host, or the folder of a port of your own."),
 ]
 Flash = Annotated[
-    str | None, typer.Option("--flash", help="Command that puts an image on the board: 'st-flash write {image} 0x8000000'; no shell.")
+    str | None,
+    typer.Option(
+        "--flash",
+        help="Puts an image on the board, no shell: 'pyocd flash -t stm32f405rg {image}' or 'st-flash write {binary} 0x8000000'.",
+    ),
 ]
 Baud = Annotated[int | None, typer.Option("--baud", min=1, help="Of the serial port; default 115200.")]
 ProfileTarget = Annotated[

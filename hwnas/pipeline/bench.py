@@ -81,7 +81,7 @@ class BenchSettings:
         seed: of the signal generator, where there are no recordings.
         data: folder of recordings of the student's task.
         port: what the image is built for: the name of a port or its folder; default: the target's own.
-        flash: command that puts the image on a board; `{image}` stands for its file.
+        flash: command that puts the image on a board; `{image}` stands for its ELF file, `{binary}` for its bytes in flash.
         timeout_s: patience with one answer; default: the link's own.
         fault: built into the program on purpose, for whoever tests what watches boards.
         profile: hardware profile that figures are predicted for; default: the student's own.

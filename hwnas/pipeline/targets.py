@@ -20,14 +20,18 @@ from typing import Literal, NamedTuple, cast, get_args
 from hwnas.errors import FirmwareError, UsageError, unknown
 from hwnas.firmware.board import Board, LinkedBoard, check_identity
 from hwnas.firmware.board_image import Delay, Flip, Image, Port, build_image, find_port, flip_weight
+from hwnas.firmware.cortex_m4 import CORTEX_M4
 from hwnas.firmware.link import Timeouts, Transport
+from hwnas.firmware.machine import read_elf
 from hwnas.firmware.transports import BAUD, ProcessPipe, QemuPty, SerialPort
 from hwnas.hardware.profile import Memory
 from hwnas.pipeline.progress import Progress
+from hwnas.resources import write_bytes
 
 Kind = Literal["emulator", "qemu", "serial", "exec"]
 EXAMPLES = "emulator, qemu, serial:/dev/ttyACM0 or exec:'qemu-aarch64 {image}'"
-IMAGE = "{image}"  # stands for the file of the built image in commands
+IMAGE = "{image}"  # stands for the file of the built image in commands: an ELF file
+BINARY = "{binary}"  # for its bytes alone, as they lie in flash, for programmers that know no ELF
 QEMU_PORT, EXEC_PORT, HOST_PORT = "stm32f405", "linux-aarch64", "host"
 FLASH_S = 180.0
 NAME_CHARACTERS = 80
@@ -76,8 +80,8 @@ class Connection:
         kind, holds_image = self.target.kind, IMAGE in self.target.place
         if self.flash is not None and kind != "serial":
             raise UsageError(f"--flash is for serial ports; '{self.target}' is started with its image: {EXAMPLES}")
-        if self.flash is not None and IMAGE not in self.flash:
-            raise UsageError(f"--flash {self.flash!r} names no image; write {IMAGE} where its file belongs")
+        if self.flash is not None and IMAGE not in self.flash and BINARY not in self.flash:
+            raise UsageError(f"--flash {self.flash!r} names no image; write {IMAGE} (ELF) or {BINARY} (raw) where its file belongs")
         if self.flash is not None and self.port is None:
             raise UsageError("--flash needs --port: which board is the image built for?")
         default = {"qemu": QEMU_PORT, "exec": EXEC_PORT if holds_image else None, "serial": None, "emulator": None}[kind]
@@ -167,6 +171,8 @@ def linked(
                 flip_weight(path, image.path, flip)
         if connection.flash is not None and image is not None:
             progress.stage("flashing the board")
+            if BINARY in connection.flash:
+                write_binary(image.path)
             flash(connection.flash, image.path)
         progress.stage(f"greeting {connection.target}")
         with LinkedBoard(_transport(connection, image), _timeouts(connection.timeout_s)) as board:
@@ -176,13 +182,26 @@ def linked(
             yield Linked(board, image)
 
 
+def write_binary(image: Path) -> None:
+    """Write the bytes of the Cortex-M4 program `image`, as they lie in flash, beside it.
+
+    Raises:
+        FirmwareError: another kind of program.
+    """
+    write_bytes(_binary(image), read_elf(image, CORTEX_M4).flash)
+
+
+def _binary(image: Path) -> Path:
+    return image.with_suffix(".bin")
+
+
 def flash(command: str, image: Path) -> None:
-    """Run the user's flash command.
+    """Run the user's flash command; the file that it names for `{binary}` is there already.
 
     Raises:
         FirmwareError: it cannot run, fails or takes too long; with what it said.
     """
-    filled = [word.replace(IMAGE, str(image)) for word in words(command, "--flash")]
+    filled = [word.replace(IMAGE, str(image)).replace(BINARY, str(_binary(image))) for word in words(command, "--flash")]
     shown = shlex.join(filled)
     try:
         # A group of its own, so that what it starts ends with it.

@@ -1,4 +1,4 @@
-"""Run directory -> report.md, report.html, front.csv and figures/*.png, and the terminal table; several runs -> a comparison. Writes those files.
+"""Run directory -> report.md, report.html, front.csv, figures/*.png, the terminal table; several runs -> a comparison. Writes those files.
 
 Every figure is labelled with where it comes from (predicted, emulated; real or synthetic data), and no column holds two kinds.
 """

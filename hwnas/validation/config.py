@@ -7,7 +7,7 @@
       - name: bench-1                       # another name begins another history
         target: serial:/dev/ttyACM0
         port: stm32f405
-        flash: st-flash write {image} 0x08000000
+        flash: st-flash --reset write {binary} 0x08000000
         baud: 921600
         meter: {csv: meter.csv, supply_v: 3.0, command: "log-power --out {csv}"}
     windows: {golden: 32, rotating: 64, data: recordings}
@@ -59,7 +59,7 @@ class TargetConfig(Model):
         name: what its figures are kept under.
         target: emulator, qemu, serial:PLACE or exec:COMMAND.
         port: of the firmware; None is what suits the target.
-        flash: command that puts `{image}` on the board.
+        flash: command that puts `{image}` (ELF) or `{binary}` (raw bytes) on the board.
         profile: hardware profile that figures are predicted for; None is the student's own.
     """
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from shipped_students import RATE_HZ, WINDOW_S, family_graph, ship, windows_of
 
 from hwnas.errors import CostError, FirmwareError, UsageError
 from hwnas.firmware.board import Counter, Identity, Run, Usage
-from hwnas.firmware.board_image import find_port
+from hwnas.firmware.board_image import build_image, find_port
 from hwnas.firmware.cores import core
 from hwnas.firmware.counting import Watch
 from hwnas.firmware.emulator import emulate
@@ -467,6 +468,17 @@ def test_the_flash_command_gets_the_image(tmp_path: Path) -> None:
     assert out.read_bytes() == b"\x7fELF"
     targets.flash(f"{sys.executable} -c \"import sys; open('{out}', 'w').write(sys.argv[1])\" '--file={{image}};rm'", image)
     assert out.read_text() == f"--file={image};rm"  # no shell took it apart
+
+
+def test_the_flash_command_gets_the_bytes_of_flash(shipped: tuple[Path, QuantGraph], tmp_path: Path) -> None:
+    """They begin with the table of vectors: where the stack begins, and where the program does."""
+    image, out = tmp_path / "image.elf", tmp_path / "board"
+    built = build_image(shipped[0] / "firmware", image, find_port("stm32f405"), kernel_set="k")
+    targets.write_binary(image)
+    targets.flash(f"cp {{binary}} {out}", image)
+    stack, reset = struct.unpack("<II", out.read_bytes()[:8])
+    assert len(out.read_bytes()) == built.flash_bytes
+    assert 0x20000000 < stack <= 0x20020000 and 0x08000000 < reset < 0x08000000 + built.flash_bytes and reset % 2
 
 
 @pytest.mark.parametrize(
