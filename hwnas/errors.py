@@ -12,7 +12,8 @@
     |-- QuantizationError      a float model that has no faithful int8 form
     |-- ExportError            a file that could not be written or failed its own verification
     |-- FirmwareError          the tool chain, the emulator or a board failed
-    |   `-- LinkError          the line to a board: no answer, a reset, a port that is gone
+    |   |-- LinkError          the line to a board: no answer, a reset, a port that is gone
+    |   `-- IdentityError      a board that runs other firmware than the one asked for
     `-- RunError               a run directory that cannot be created, written or resumed
 
 A message says what is wrong, where, what was found, what is allowed, and what to do next.
@@ -81,6 +82,10 @@ class FirmwareError(HwnasError):
 
 class LinkError(FirmwareError):
     """The line to a board failed for good: no answer after bounded tries, a board that was reset, a port or process that is gone."""
+
+
+class IdentityError(FirmwareError):
+    """A board that answers, and runs other firmware than the one asked for."""
 
 
 class RunError(HwnasError):

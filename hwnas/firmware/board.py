@@ -17,7 +17,7 @@ from zlib import crc32
 
 import numpy as np
 
-from hwnas.errors import FirmwareError, LinkError
+from hwnas.errors import FirmwareError, IdentityError, LinkError
 from hwnas.firmware.frames import PAYLOAD_MAX_BYTES, PROTOCOL, Kind
 from hwnas.firmware.link import Link, Timeouts, Transport, Trouble
 from hwnas.quantize.qgraph import Int8
@@ -368,15 +368,15 @@ def check_identity(identity: Identity, *, kernel_set: str, graph_hash: str, weig
     """Refuse a board whose firmware was built from something else than what its results are to be compared with.
 
     Raises:
-        FirmwareError: names all that differs.
+        IdentityError: names all that differs.
     """
-    expected = {"kernel set": kernel_set, "graph": graph_hash, "weights": weights_hash}
-    found = {"kernel set": identity.kernel_set, "graph": identity.graph_hash, "weights": identity.weights_hash}
+    expected = {"kernel set": kernel_set, "graph hash": graph_hash, "weights hash": weights_hash}
+    found = {"kernel set": identity.kernel_set, "graph hash": identity.graph_hash, "weights hash": identity.weights_hash}
     differing = [
         f"its {what} is {found[what] or 'not named'}, expected {expected[what]}" for what in expected if found[what] != expected[what]
     ]
     if differing:
-        raise FirmwareError(
+        raise IdentityError(
             f"the board ({identity.board or 'unnamed'}) runs other firmware: {'; '.join(differing)}. Nothing was run; "
             "build and flash the firmware of this student with this version of hwnas"
         )

@@ -156,7 +156,7 @@ def linked(
         delay, flip: faults to build in.
 
     Raises:
-        FirmwareError: it does not build or flash, or the board runs other firmware. LinkError: the board cannot be reached.
+        FirmwareError: it does not build or flash. IdentityError: the board runs other firmware. LinkError: it cannot be reached.
     """
     with tempfile.TemporaryDirectory(prefix="hwnas-board-") as work:
         image = None

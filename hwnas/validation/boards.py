@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hwnas.errors import FirmwareError, UsageError
+from hwnas.errors import IdentityError, UsageError
 from hwnas.firmware.board_image import Delay
 from hwnas.pipeline.bench import BenchSettings, FlipWeight, bench_student, parse_target
 from hwnas.pipeline.progress import Progress
 from hwnas.tasks import Windows
 from hwnas.validation.config import NightConfig, TargetConfig
 from hwnas.validation.nights import Bench, Refused
-
-OTHER_FIRMWARE = "runs other firmware"  # what `check_identity` says
 
 
 def parse_fault(text: str) -> Delay | FlipWeight:
@@ -45,9 +43,7 @@ def bench_on(config: NightConfig, fault: Delay | FlipWeight | None = None) -> Be
         )
         try:
             return bench_student(folder, places[target.name], settings, progress, windows)
-        except FirmwareError as error:
-            if OTHER_FIRMWARE in str(error):
-                raise Refused(str(error)) from error
-            raise
+        except IdentityError as error:
+            raise Refused(str(error)) from error
 
     return bench

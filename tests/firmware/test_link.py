@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from faulty_line import ALWAYS, KINDS, Fault, FaultKind, FaultyLine, MemoryLine, ReferenceBoard, VirtualClock, draw, expected_output
 
-from hwnas.errors import FirmwareError, LinkError
+from hwnas.errors import FirmwareError, IdentityError, LinkError
 from hwnas.firmware.board import Counter as Ticks
 from hwnas.firmware.board import Identity, LinkedBoard, check_identity, read_identity
 from hwnas.firmware.frames import ERROR, REPLY, Code, Frame, Kind, encode
@@ -387,10 +387,10 @@ def test_identities_that_cannot_be(board: ReferenceBoard, words: str) -> None:
 def test_other_firmware_is_refused_before_anything_runs() -> None:
     rig = Rig()
     check_identity(rig.linked.identity, kernel_set="kernels", graph_hash="graph", weights_hash="weights")
-    with pytest.raises(FirmwareError) as caught:
+    with pytest.raises(IdentityError) as caught:
         check_identity(rig.linked.identity, kernel_set="others", graph_hash="graph", weights_hash="mine")
     said = str(caught.value)
-    assert "its kernel set is kernels, expected others; its weights is weights, expected mine" in said
+    assert "its kernel set is kernels, expected others; its weights hash is weights, expected mine" in said
     assert "graph" not in said
     assert rig.board.requests == [Kind.HELLO]
 

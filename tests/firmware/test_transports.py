@@ -376,7 +376,7 @@ def test_a_student_in_qemu(made: Made, qemu_image: Path) -> None:
 
 @QEMU_ABSENT
 def test_firmware_of_another_student_is_refused(made: Made, qemu_image: Path) -> None:
-    with LinkedBoard(QemuPty(qemu_image)) as board, pytest.raises(FirmwareError, match="its weights is weights-3, expected mine"):
+    with LinkedBoard(QemuPty(qemu_image)) as board, pytest.raises(FirmwareError, match="its weights hash is weights-3, expected mine"):
         check_identity(board.identity, kernel_set=made.kernel_set, graph_hash=made.graph_hash, weights_hash="mine")
 
 

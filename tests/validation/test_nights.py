@@ -230,7 +230,7 @@ def test_a_board_with_other_firmware_is_refused_and_other_failures_are_not(stude
     run = boards.bench_on(config)
     given = Pool(config.windows).take(students / "resnet", 1).windows
     monkeypatch.setattr(boards, "bench_student", refusing)
-    with pytest.raises(Refused, match="its weights is other, expected mine"):
+    with pytest.raises(Refused, match="its weights hash is other, expected mine"):
         run(students / "resnet", config.targets[0], given, Silent())
     monkeypatch.setattr(boards, "bench_student", failing)
     with pytest.raises(LinkError):
