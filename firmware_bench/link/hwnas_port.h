@@ -13,7 +13,7 @@ extern "C" {
 typedef struct {
     const char *board;     /* what reports call it: part, board, clock source */
     uint32_t clock_hz;     /* of the core */
-    uint8_t counter_kind;  /* of `hwnas_port_ticks`: HWNAS_LINK_NO_COUNTER, _CORE_CYCLES or _NANOSECONDS (of a host's clock) */
+    uint8_t counter_kind;  /* of `hwnas_port_ticks`: HWNAS_LINK_NO_COUNTER, _CORE_CYCLES or _NANOSECONDS (of the machine's clock) */
     uint32_t counter_hz;   /* ticks a second; 0 without a counter */
 } hwnas_port;
 

@@ -111,15 +111,23 @@ static void finish(hwnas_link *link)
     link->board->send(&zero, 1);
 }
 
+static int is_newer(const hwnas_link *link, uint16_t sequence)
+{
+    return (uint16_t)(sequence - link->sequence - 1u) < 0x7FFFu;
+}
+
 static int hello(hwnas_link *link, const uint8_t *payload, uint32_t length)
 {
     const hwnas_link_board *board = link->board;
     const uint32_t session = get32(link->request + SESSION_AT);
     if (length != 4 || get32(payload) != session || session == 0)
         return BAD_PAYLOAD;
-    link->session = session;
-    link->sequence = get16(link->request + SEQUENCE_AT);
-    link->has_run = link->has_timed = 0;
+    const uint16_t sequence = get16(link->request + SEQUENCE_AT);
+    if (session != link->session || is_newer(link, sequence)) { /* else it came twice or late, and takes nothing back */
+        link->session = session;
+        link->sequence = sequence;
+        link->has_run = link->has_timed = 0;
+    }
     put(link, HWNAS_LINK_VERSION, 2);
     put(link, HWNAS_LINK_PAYLOAD_MAX, 2);
     put(link, board->clock_hz, 4);
@@ -259,7 +267,7 @@ static void handle(hwnas_link *link)
     else if (kind != HELLO) {
         if (link->session == 0 || get32(request + SESSION_AT) != link->session)
             failed = NOT_GREETED;
-        else if ((uint16_t)(sequence - link->sequence - 1u) >= 0x7FFFu) {
+        else if (!is_newer(link, sequence)) {
             link->stale_frames++;
             return;
         } else

@@ -20,7 +20,7 @@ from hwnas.resources import write_text
 
 NONE = "–"  # noqa: RUF001  (an en dash, for a figure that does not exist)
 DIFFERS = 1  # exit code where one output is wrong
-BAUD = 115200
+USUAL = "greetings"  # of the line: a board that boots, or a terminal that is opened late, is greeted more than once
 Port = Annotated[
     str | None,
     typer.Option("--port", help="What images are built for: stm32f405, linux-aarch64, host, or the folder of a port of your own."),
@@ -35,7 +35,7 @@ Flash = Annotated[
 Baud = Annotated[int | None, typer.Option("--baud", min=1, help="Of the serial port; default 115200.")]
 ProfileTarget = Annotated[
     str | None,
-    typer.Option("--target", help="Time the operators on a board instead of the emulator: serial:/dev/ttyACM0 or exec:'... {image}'."),
+    typer.Option("--target", help="Time the operators on a board instead of the emulator: serial:/dev/ttyACM0."),
 ]
 
 
@@ -52,7 +52,9 @@ def bench(
     runs: Annotated[int, typer.Option(min=10, help="Timed inferences, at least.")] = 10,
     floor_s: Annotated[float, typer.Option(min=0, help="Seconds of timed inferences, at least.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the signal generator.")] = 1_000_003,
-    profile: Annotated[str | None, typer.Option(help="Hardware profile to predict for; default: the student's own.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Hardware profile to predict for; default: the port's with --flash, else the student's.")
+    ] = None,
     port: Port = None,
     flash: Flash = None,
     baud: Baud = None,
@@ -65,6 +67,7 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Run a finished student on a board, in QEMU or in the emulator: outputs against the reference, figures beside the predicted ones."""
+    from hwnas.firmware.transports import BAUD
     from hwnas.pipeline.bench import BenchSettings, bench_student, default_place, parse_target
 
     where = parse_target(target)
@@ -101,6 +104,7 @@ def profile_board(
     jobs: int,
 ) -> tuple[Path, int]:
     """`hwnas profile --target`; returns (file, number of rows)."""
+    from hwnas.firmware.transports import BAUD
     from hwnas.pipeline.board_profiling import fill_from_board
     from hwnas.pipeline.targets import Connection, parse_target
 
@@ -129,7 +133,8 @@ def _facts(result: Mapping[str, Any]) -> Table:
     seen = result["subjects"]["seen_in_training"]
     rows = [("target", result["target"] + (f", built for {result['port']}" if result["port"] else "")), ("figures", result["provenance"])]
     if board:
-        rows.append(("board", f"{board['board']}, {board['clock_hz'] / 1e6:g} MHz"))
+        clock = f"{board['clock_hz'] / 1e6:g} MHz" if board["clock_hz"] else "clock not known"
+        rows.append(("board", f"{board['board']}, {clock}"))
     rows.append(("predicted", f"{result['profile']}; {result['predicted']['provenance'].removeprefix('predicted: ')}"))
     rows.append(("windows", f"{result['windows']:,} {result['windows_source']}, of {result['data']}"))
     rows.append(("outputs", f"{differing} of {result['windows']:,} windows differ from the int8 reference"))
@@ -139,7 +144,7 @@ def _facts(result: Mapping[str, Any]) -> Table:
         said = f"; {seen} of {result['subjects']['count']} subjects were trained or chosen on" if seen else ""
         rows.append(("metrics", ", ".join(f"{name} {value:.3f}" for name, value in result["metrics"].items()) + said))
     if link := result["link"]:
-        mended = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in link.items() if count)
+        mended = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in link.items() if count and name != USUAL)
         rows.append(("line", mended or "no frame was lost or damaged"))
     energy, cycles = result["energy"], result["cycles"]
     if energy["energy_uj"] is not None:

@@ -23,8 +23,13 @@ TYPES = {
     ".json": "application/json",
     **dict.fromkeys((".md", ".csv", ".yaml", ".jsonl", ".c", ".h"), "text/plain; charset=utf-8"),
 }
-# A page may use what it carries, and fetch nothing from anywhere: a run that came from somebody else cannot send data away.
-POLICY = "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'"
+# A page may use what it carries, and fetch, frame or post nothing: one of a run that came from somebody else has no quiet way to send data
+# away. A link that leads elsewhere is not among them, nor does a file that is opened without this server have these limits.
+POLICY = (
+    "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+HTTP_PORT = 80  # which a browser leaves out of Host
 REQUEST_TIMEOUT_S = 10.0
 
 
@@ -63,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def _answer(self, *, body: bool) -> None:
-        if self.headers.get("Host") not in [f"{host}:{self.server.server_port}" for host in (LOOPBACK, "localhost")]:
+        if self.headers.get("Host") not in own_names(self.server.server_port):
             self.send_error(HTTPStatus.FORBIDDEN, "this server answers to its own address only")
             return
         try:
@@ -89,6 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the terminal belongs to the command."""
+
+
+def own_names(port: int) -> set[str]:
+    """What a request to this server may have as its Host."""
+    hosts = {LOOPBACK, "localhost"}
+    return {f"{host}:{port}" for host in hosts} | (hosts if port == HTTP_PORT else set())
 
 
 def open_below(folder: Path, path: str) -> BinaryIO:

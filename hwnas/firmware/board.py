@@ -27,7 +27,6 @@ STRINGS = ("board", "toolchain", "kernel_set", "graph_hash", "weights_hash", "no
 RUN, RUN_HEAD, TICK_BYTES = struct.Struct("<HHB"), struct.Struct("<IIH"), 8
 OFFSET, PIECE, USAGE = struct.Struct("<I"), struct.Struct("<IH"), struct.Struct("<IIIII")
 TIME_OPERATORS = 1
-REPEATS_MAX = 64  # of one RUN, as the protocol says; fewer where their ticks would not fit a frame
 PAYLOAD_MIN_BYTES = RUN_HEAD.size + TICK_BYTES
 BUFFER_MAX_BYTES = 1 << 24  # more than a microcontroller holds: a figure above is a mistake
 NOT_KNOWN = 0xFFFFFFFF
@@ -38,7 +37,7 @@ class Counter(IntEnum):
 
     NONE = 0
     CORE_CYCLES = 1
-    HOST_NANOSECONDS = 2  # of the machine that plays the board: no figure of hardware
+    HOST_NANOSECONDS = 2  # of the machine that runs the program, which may be this one: no cycles of a core
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Identity:
     Attributes:
         protocol: version of the link.
         payload_max_bytes: of one frame.
-        clock_hz: of its core.
+        clock_hz: of its core; 0 where it is not known.
         counter: what ticks are; `counter_hz` of them are a second.
         input_bytes, output_bytes: of one window.
         arena_bytes: of activations, as the exported model declares them.
@@ -56,7 +55,7 @@ class Identity:
         board: its name, as its port says.
         toolchain: compiler and flags of its firmware.
         kernel_set, graph_hash, weights_hash: hashes of what it was built from.
-        note: of the build; where a fault was built in, it says so.
+        note: of the build: empty, or the fault that was built in.
     """
 
     protocol: int
@@ -74,6 +73,11 @@ class Identity:
     graph_hash: str
     weights_hash: str
     note: str
+
+    @property
+    def clock(self) -> str:
+        """The clock, for people."""
+        return f"{self.clock_hz / 1e6:g} MHz" if self.clock_hz else "a clock that is not known"
 
 
 @dataclass(frozen=True)
@@ -97,13 +101,13 @@ class Usage:
 
     Attributes:
         stack_bytes: high-water mark; None where the board cannot know.
-        arena_bytes: high-water mark of the painted arena.
+        arena_bytes: high-water mark of the painted arena; None where nobody watched it.
         bad_frames, stale_frames: what it dropped: damaged, and twice or late.
         runs: RUN requests that it carried out.
     """
 
     stack_bytes: int | None
-    arena_bytes: int
+    arena_bytes: int | None
     bad_frames: int
     stale_frames: int
     runs: int
@@ -118,7 +122,7 @@ class Board(Protocol):
 
     @property
     def trouble(self) -> Trouble:
-        """What went wrong on the way and was mended, so far."""
+        """What was repeated or dropped on the way, so far."""
 
     def run(self, window: Int8, *, warm_up: int = 0, repeats: int = 1, operators: bool = False) -> Run:
         """Run the window int8 (T, C) `warm_up` times untimed, then `repeats` times timed, then once more with every operator timed.
@@ -316,7 +320,7 @@ class LinkedBoard:
 
     def _parts(self, warm_up: int, repeats: int, operators: bool) -> list[Part]:
         """The RUNs that give these many inferences: ticks of one RUN fit one frame."""
-        most = min(REPEATS_MAX, (self._payload_bytes - RUN_HEAD.size) // TICK_BYTES)
+        most = (self._payload_bytes - RUN_HEAD.size) // TICK_BYTES
         counts = [min(most, repeats - done) for done in range(0, repeats, most)]
         last = len(counts) - 1
         return [Part(0 if i else warm_up, n, operators and i == last) for i, n in enumerate(counts)]
@@ -360,12 +364,15 @@ def read_identity(payload: bytes, name: str) -> Identity:
         if not sound
     ]
     if wrong:
-        raise LinkError(f"{name}: the board's identity says {', '.join(wrong)}, which cannot be; look at `describe` in its port")
+        raise LinkError(f"{name}: the board's identity says {', '.join(wrong)}, which cannot be; look at `hwnas_port_start` in its port")
     return identity
 
 
-def check_identity(identity: Identity, *, kernel_set: str, graph_hash: str, weights_hash: str) -> None:
+def check_identity(identity: Identity, *, kernel_set: str, graph_hash: str, weights_hash: str, has_fault: bool = False) -> None:
     """Refuse a board whose firmware was built from something else than what its results are to be compared with.
+
+    Args:
+        has_fault: whether a fault was asked for; else a board whose note names one is refused.
 
     Raises:
         IdentityError: names all that differs.
@@ -375,6 +382,8 @@ def check_identity(identity: Identity, *, kernel_set: str, graph_hash: str, weig
     differing = [
         f"its {what} is {found[what] or 'not named'}, expected {expected[what]}" for what in expected if found[what] != expected[what]
     ]
+    if identity.note and not has_fault:
+        differing.append(f"a fault was built into it ({identity.note}), and none was asked for")
     if differing:
         raise IdentityError(
             f"the board ({identity.board or 'unnamed'}) runs other firmware: {'; '.join(differing)}. Nothing was run; "

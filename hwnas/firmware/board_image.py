@@ -37,12 +37,12 @@ from hwnas.firmware.cortex_a53_linux import FLAGS as LINUX_FLAGS
 from hwnas.firmware.cortex_a53_linux import TARGET as LINUX_TARGET
 from hwnas.firmware.cortex_m4 import CORTEX_M4
 from hwnas.firmware.faults import Delay, Flip, find_flip, flip_weight
+from hwnas.firmware.transports import BAUD
 from hwnas.hardware.profile import Memory, read
 from hwnas.resources import folder, write_bytes
 
 __all__ = ["PORTS", "Delay", "Flip", "Image", "Port", "build_image", "find_flip", "find_port", "flip_weight"]
 
-BAUD = 115_200
 MODEL_FLAGS = ("-Dhwnas_run=hwnas_link_run",)  # so that board.c can time operator by operator
 HERE_FLAGS = ("-std=c99", OPTIMISATION, "-Wall", "-Wextra", "-Werror", "-g0")
 SMALL = "-Os"  # for what is round the model on a microcontroller: of it a call is timed, and no more
@@ -141,20 +141,21 @@ def build_image(
     toolchain = _toolchain(port.core, port.runs_linux)
     identity = {"TOOLCHAIN": toolchain, "KERNEL_SET": kernel_set, "NOTE": "; ".join(str(fault) for fault in (delay, flip) if fault)}
     bench, what = folder("firmware_bench"), f"building {model_folder} for {port.name}"
+    model = model_folder / "model.c"
     include = [word for place in (model_folder / INCLUDE, model_folder, bench / "link") for word in ("-I", str(place))]
     with tempfile.TemporaryDirectory(prefix="hwnas-image-") as place:
         work = Path(place)
         options = {source: [f"-DHWNAS_LINK_BAUD={baud}"] for source in sorted(port.folder.glob("*.c"))}
-        options |= {bench / "link" / "link.c": [], model_folder / "model.c": list(MODEL_FLAGS)}
+        options |= {bench / "link" / "link.c": [], model: list(MODEL_FLAGS)}
         options |= {bench / "link" / "board.c": [f"-DHWNAS_LINK_{name}={quoted(text)}" for name, text in identity.items()]}
         for source, added in delayed(model_folder, delay, work, has_filters=port.core is not None and port.core.has_filters).items():
             options[source] = [*options.get(source, []), *added]
         objects = []
-        for source, own in options.items():
-            objects.append(work / f"{source.stem}.o")
+        for number, (source, own) in enumerate(options.items()):  # a port may have files of the same names as link and model
+            objects.append(work / f"{number}-{source.stem}.o")
             _compile(port, [*own, *include, "-c", str(source), "-o", str(objects[-1])], what)
-        if flip:
-            flip_weight(work / "model.o", work / "model.o", flip)
+            if flip and source == model:
+                flip_weight(objects[-1], objects[-1], flip)
         image = work / "image"
         if port.core is None:
             kernels = [*sorted((model_folder / KERNELS).glob("*.c")), *sorted(model_folder.glob("depthwise.c"))]

@@ -85,8 +85,8 @@ class EmulatedBoard:
         return Run(found.output, (cycles,) * repeats, tuple(each))
 
     def usage(self) -> Usage:
-        """As of `Board`; the arena is the declared one, the stack that of the last watched run."""
-        return Usage(self.measured.stack_bytes if self.measured else None, self.identity.arena_bytes, 0, 0, self._runs)
+        """As of `Board`; nobody watches the arena, and the stack is that of the last watched run."""
+        return Usage(self.measured.stack_bytes if self.measured else None, None, 0, 0, self._runs)
 
     def close(self) -> None:
         """Nothing is held."""

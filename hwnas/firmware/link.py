@@ -55,7 +55,7 @@ class Timeouts:
 
     Attributes:
         greeting_s: until a board must have answered HELLO; it may still be booting.
-        greeting_try_s: between two HELLOs.
+        greeting_try_s: for the answer to the first HELLO; the n-th waits n times as long.
         reply_s: for the answer to any request but RUN, its way over the line included; the n-th try waits n times as long.
         tries: of one request but RUN, and of writing or reading one buffer as a whole.
         first_run_s: for the first inference, whose time nobody knows.
@@ -76,7 +76,7 @@ class Timeouts:
 
 @dataclass
 class Trouble:
-    """What went wrong and was mended; all zero on a good line.
+    """What was repeated or dropped; but for `greetings` all zero on a good line.
 
     Attributes:
         retries: requests that were asked again.
@@ -135,7 +135,7 @@ class Link:
         while self.clock() < until:
             self.trouble.greetings += greetings > 0
             greetings += 1
-            answer = self._ask(Kind.HELLO, struct.pack("<I", self._session), self.timeouts.greeting_try_s, until)
+            answer = self._ask(Kind.HELLO, struct.pack("<I", self._session), greetings * self.timeouts.greeting_try_s, until)
             if answer:
                 return answer.payload
         raise LinkError(
@@ -158,8 +158,9 @@ class Link:
             answer = self._ask(kind, payload, asked * timeout_s, until)
             if answer:
                 return answer
+        spent = f", and the time for this window's traffic ({self.timeouts.call_s:g} s) was used up" if asked < tries else ""
         raise LinkError(
-            f"{self.transport.name}: no answer to {kind.name} after {asked} of {tries} tries in {self.clock() - start:.3g} s; "
+            f"{self.transport.name}: no answer to {kind.name} after {asked} of {tries} tries in {self.clock() - start:.3g} s{spent}; "
             f"{self._seen()}. Look at cable and supply, reset the board and run the command again, with a longer time-out if it is slow"
         )
 

@@ -186,7 +186,7 @@ class Child:
             raise LinkError(f"{name}: there is no program '{command[0] if command else ''}' to start; install it, or give its whole path")
         # A group of its own: a Ctrl-C in the terminal ends this process, which ends the group, in order.
         self._process = subprocess.Popen(
-            [*_until_our_end(), *command],
+            [*until_our_end(), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -302,7 +302,7 @@ def _descriptor(stream: IO[bytes] | None) -> int:
     return stream.fileno()
 
 
-def _until_our_end() -> list[str]:
+def until_our_end() -> list[str]:
     """A prefix that has the kernel end the command when the thread that started it ends, however it ends.
 
     The shell looks whether that happened before the kernel was asked.

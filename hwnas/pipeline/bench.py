@@ -2,7 +2,7 @@
 
 Outputs are compared with the int8 reference bit for bit; a difference is a finding, not an error. Figures stand beside the predicted
 ones and say what they are. A target without a cycle counter of its own gives the outputs; cycles then come from the emulator, which
-executes the same C, and are called modelled. What the clock of a machine says that plays the board is no figure of hardware.
+executes the same C, and are called modelled. What the clock of the machine says that ran it, this one or a watch, are no cycles.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ MOST_RUNS = 100_000  # however short one is
 REQUEST_S = 0.5  # of inferences that one call to a board asks for
 GENERATOR_SEED, GENERATED_SUBJECTS = 1_000_003, 20
 FLIP_WINDOWS = 16  # on which a wrong weight must show
-MEASURED, MODELLED, HOST_CLOCK = "measured", "modelled", "clock of this machine"
+MEASURED, MODELLED, HOST_CLOCK = "measured", "modelled", "clock of the machine that ran it"
 Ticks = NDArray[np.int64]
 Figures = dict[str, Any]
 
@@ -84,7 +84,8 @@ class BenchSettings:
         flash: command that puts the image on a board; `{image}` stands for its ELF file, `{binary}` for its bytes in flash.
         timeout_s: patience with one answer; default: the link's own.
         fault: built into the program on purpose, for whoever tests what watches boards.
-        profile: hardware profile that figures are predicted for; default: the student's own.
+        profile: hardware profile that figures are predicted for; default: that of the port where an image is put on a board, else the
+            student's own.
     """
 
     windows: int = 500
@@ -200,7 +201,7 @@ def bench_student(
     port = connection.needs()
     if settings.fault is not None and port is None and target.kind != "emulator":
         raise UsageError(f"a fault is built into an image, and none is built for '{target}'")
-    subject = _read(folder, settings)
+    subject = _read(folder, settings.profile or (port.profile if port and target.kind == "serial" else None))
     card, q, task = subject.card, subject.q, task_of(subject.card.task)
     card.check_task(task, folder)
     table = _table(subject, progress)
@@ -250,7 +251,7 @@ def bench_student(
         "cycles": None if cycles is None else {"kind": timing.kind, "median": cycles},
         "predicted": _predicted(subject, table),
         "memory": _memory(emulated if is_emulator else None, usage, image),
-        "energy": {"kind": MODELLED, "energy_uj": None if cycles is None else subject.profile.energy_uj(cycles)},
+        "energy": {"kind": MODELLED, "energy_uj": _energy_uj(subject, port, identity, timing)},
         "metrics": _metrics(q, outputs, chosen, task, progress),
         "operators": _operators(subject, table, timing),
         "link": None if is_emulator else _link(trouble, usage),
@@ -262,11 +263,11 @@ def bench_student(
     }
 
 
-def _read(folder: Path, settings: BenchSettings) -> _Subject:
+def _read(folder: Path, profile_name: str | None) -> _Subject:
     card = read_shipped(folder)
     q = load_int8(folder, card)
-    profile = profiles.read(settings.profile or card.profile)
-    memory = profile.memory if settings.profile else card.memory
+    profile = profiles.read(profile_name or card.profile)
+    memory = profile.memory if profile_name else card.memory
     return _Subject(folder, card, q, firmware_of(folder, card), deployment_of(card, q.graph), profile, memory)
 
 
@@ -405,11 +406,24 @@ def _measured(board: Board, x: Int8, settings: BenchSettings, progress: Progress
 def _provenance(target: Target, identity: Identity, timing: _Timing, method: str) -> str:
     board = identity.board or "a board without a name"
     if timing.kind == MEASURED:
-        return f"measured on {board} at {identity.clock_hz / 1e6:g} MHz"
+        return f"measured on {board} at {identity.clock}"
     if timing.kind == HOST_CLOCK:
-        return f"executed on {board}; times are of the clock of this machine, no figures of hardware"
+        return f"executed on {board}; times are of the {HOST_CLOCK}, not cycles"
     where = "in QEMU" if target.kind == "qemu" else f"on {board}, without a cycle counter"
     return f"executed {where}; cycles modelled: {method}"
+
+
+def _energy_uj(subject: _Subject, port: Port | None, identity: Identity, timing: _Timing) -> float | None:
+    """Of the profile, for the cycles that were found; None where the board that took them is another part than the profile's."""
+    if timing.cycles is None or (timing.kind == MEASURED and _is_other_part(subject.profile, port, identity)):
+        return None
+    return subject.profile.energy_uj(timing.cycles)
+
+
+def _is_other_part(profile: Profile, port: Port | None, identity: Identity) -> bool:
+    """Whether core or clock of the board differ from the profile's; a counter of cycles runs at a clock that is not stated."""
+    core_name = port.core.name if port and port.core else profile.core
+    return core_name != profile.core or (identity.clock_hz or identity.counter_hz) != profile.clock_hz
 
 
 def _first_difference(outputs: Int8, expected: Int8) -> Figures | None:
@@ -491,12 +505,12 @@ def _warnings(subject: _Subject, port: Port | None, identity: Identity, usage: U
         found.append(
             f"predicted for {profile.name} ({profile.core}), executed on {port.core.name}: not comparable; name its profile with --profile"
         )
-    if timing.kind == MEASURED and identity.clock_hz != profile.clock_hz:
+    if timing.kind == MEASURED and _is_other_part(profile, port, identity):
         found.append(
-            f"the board's clock is {identity.clock_hz / 1e6:g} MHz, that of {profile.name} {profile.clock_hz / 1e6:g} MHz: "
-            "compare cycles, not microseconds, or name its profile with --profile"
+            f"the board counts {timing.hz / 1e6:g} MHz and is another part than {profile.name} ({profile.core}, {profile.clock_hz / 1e6:g} "
+            "MHz): clock, waits for flash and energy of the prediction are not its own, and no energy is given; name its own with --profile"
         )
-    if usage.arena_bytes > identity.arena_bytes:
+    if usage.arena_bytes is not None and usage.arena_bytes > identity.arena_bytes:
         found.append(
             f"the program wrote {usage.arena_bytes} bytes of its arena, the model declares {identity.arena_bytes}: "
             "a kernel writes beyond it; report this"

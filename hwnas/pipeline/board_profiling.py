@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.errors import CostError, FirmwareError, UsageError
+from hwnas.errors import CostError, FirmwareError, IdentityError, LinkError, UsageError
 from hwnas.export import c, depthwise
 from hwnas.export.c.model import BODY, layer
-from hwnas.firmware.board import Board, Counter, Identity
+from hwnas.firmware.board import Board, Counter, Identity, Run
 from hwnas.firmware.board_image import Port
 from hwnas.firmware.build import kernel_set_hash
 from hwnas.firmware.cores import core
@@ -52,8 +52,9 @@ PROGRAM_OPERATORS, PROGRAM_MACS, PROGRAM_CONSTANTS_BYTES = 64, 20_000_000, 256 <
 SMALL: Wanted = (OpKey("global_avg_pool", 1, 1, 1, 4, 4, "none"), 4)
 FRAME_CALLS = 33  # of that one: what a call takes beyond its kernel is the difference to a single one
 REASON_CHARACTERS = 200
-HOST_METHOD = "clock of this machine, no figures of hardware"
+HOST_METHOD = "clock of the machine that ran it, not cycles"
 COUNTERS = {"cortex-m4": "DWT"}
+SAME = ("board", "clock_hz", "counter", "counter_hz", "toolchain")  # of every program of one table
 MACROS = re.compile(r"#define HWNAS_MODEL_(ARENA_BYTES|LAYERS|GRAPH_HASH) .*")
 Ticks = NDArray[np.int64]
 Program = tuple[Wanted, ...]  # operators that are timed together, in order
@@ -97,10 +98,14 @@ def fill_from_board(
     """
     profile, port = profiles.read(profile_name), connection.needs()
     if port is None:
-        raise UsageError(
-            f"'{connection.target}' cannot be profiled: every program of operators is an image of its own; give "
-            + ("--port and --flash" if connection.target.kind == "serial" else "exec: with {image}; the emulator needs no --target")
+        how = (
+            "--port and --flash"
+            if connection.target.kind == "serial"
+            else "serial: with --port and --flash; the emulator needs no --target"
         )
+        raise UsageError(f"'{connection.target}' cannot be profiled: every program of operators is an image of its own; give {how}")
+    if port.runs_linux and port.core is not None:
+        raise UsageError(f"--port {port.name} has no counter of cycles, only a clock: nothing can be profiled on it; use a serial: target")
     if port.core is not None and port.core.name != profile.core:
         raise UsageError(
             f"port {port.name} is of core {port.core.name}, profile {profile.name} of {profile.core}; name a profile of that core"
@@ -146,7 +151,8 @@ def measured_table(
 ) -> LookupTable:
     """A table of `wanted`, timed on what `opened` gives for each program; `partial` is taken up, and kept as it grows."""
     progress.stage("timing what a model costs beyond its operators")
-    one, many = (_timed(opened, (SMALL,) * calls) for calls in (1, FRAME_CALLS))
+    one = _timed(opened, (SMALL,))
+    many = _timed(opened, (SMALL,) * FRAME_CALLS, one.identity)
     method, scale = _method(one.identity, profile, port, progress)
     per_call = (many.rest - one.rest) / (FRAME_CALLS - 1)
     overheads = replace(
@@ -161,7 +167,7 @@ def measured_table(
     done = len(wanted) - len(waiting)
     progress.stage(f"timing {len(wanted):,} operators on {one.identity.board}", len(wanted))
     for program in programs(waiting):
-        rows = [_row(base, wanted_one, found, scale) for wanted_one, found in _measured(opened, program)]
+        rows = [_row(base, wanted_one, found, scale) for wanted_one, found in _measured(opened, program, one.identity)]
         table = table.with_rows(rows)
         write(table, partial)
         done += len(rows)
@@ -242,34 +248,58 @@ def _filled(graph: Graph) -> QuantGraph:
     return arbitrary(graph, np.random.default_rng(0))
 
 
-def _timed(opened: Open, program: Program) -> Timed:
-    """A program, run several times.
+def _timed(opened: Open, program: Program, first: Identity | None = None) -> Timed:
+    """A program, run several times; once more where the line fails.
+
+    Args:
+        first: what the board said of itself when it ran the first program.
 
     Raises:
-        FirmwareError: it does not build or fit, or gives another number of operators. LinkError: the board falls silent.
+        FirmwareError: it does not build or fit, or gives another number of operators. IdentityError: the board is another one since, or
+            runs at another clock. LinkError: the board falls silent twice.
     """
-    with opened(program) as board:
-        window = np.zeros(board.identity.input_bytes, np.int8)
-        runs = [board.run(window, warm_up=WARM_UP_RUNS, operators=True) for _ in range(RUNS)]
-        identity = board.identity
+    try:
+        identity, runs = _run(opened, program, first)
+    except LinkError:
+        identity, runs = _run(opened, program, first)
     operators = np.array([run.operator_ticks for run in runs], np.int64)
     if operators.shape != (RUNS, len(program)):
         raise FirmwareError(f"{identity.board} timed {operators.shape[1]} operators of {len(program)}; report this")
     return Timed(identity, np.array([run.ticks[0] for run in runs], np.int64), operators)
 
 
-def _measured(opened: Open, program: Program) -> Iterator[tuple[Wanted, Ticks | str]]:
+def _run(opened: Open, program: Program, first: Identity | None) -> tuple[Identity, list[Run]]:
+    with opened(program) as board:
+        identity = board.identity
+        _check_same(identity, first or identity)
+        window = np.zeros(identity.input_bytes, np.int8)
+        return identity, [board.run(window, warm_up=WARM_UP_RUNS, operators=True) for _ in range(RUNS)]
+
+
+def _check_same(identity: Identity, first: Identity) -> None:
+    """Every program is a new start of the board, which may come up otherwise: rows of two clocks must not stand in one table."""
+    pairs = ((name, getattr(identity, name), getattr(first, name)) for name in SAME)
+    if differing := [f"{name} is {now}, was {before}" for name, now, before in pairs if now != before]:
+        raise IdentityError(
+            f"the board ({identity.board or 'unnamed'}) is not what it was when the first program ran: {'; '.join(differing)}. Look at its "
+            "supply and clock, and run the command again: it goes on from what is finished"
+        )
+
+
+def _measured(opened: Open, program: Program, first: Identity) -> Iterator[tuple[Wanted, Ticks | str]]:
     """Ticks of every operator (R,), or why it has none: a program that fails is halved until what fails stands alone."""
     try:
-        ticks = _timed(opened, program).operators
+        ticks = _timed(opened, program, first).operators
+    except (LinkError, IdentityError):
+        raise  # of the board, no operator's fault
     except FirmwareError as error:
         if len(program) == 1:
-            _timed(opened, (SMALL,))  # raises where not the operator but the board is at fault
+            _timed(opened, (SMALL,), first)  # raises where not the operator but the board is at fault
             yield program[0], str(error)
             return
         middle = len(program) // 2
-        yield from _measured(opened, program[:middle])
-        yield from _measured(opened, program[middle:])
+        yield from _measured(opened, program[:middle], first)
+        yield from _measured(opened, program[middle:], first)
     else:
         yield from zip(program, ticks.T, strict=True)
 
@@ -295,9 +325,9 @@ def _method(identity: Identity, profile: Profile, port: Port, progress: Progress
     Raises:
         FirmwareError: the board's ticks are no cycles of its core.
     """
-    board, clock = identity.board, f"{identity.clock_hz / 1e6:g} MHz"
+    board, clock = identity.board, identity.clock
     if identity.counter is Counter.CORE_CYCLES:
-        if identity.clock_hz != profile.clock_hz:
+        if identity.clock_hz not in (0, profile.clock_hz):
             progress.say(f"the board runs at {clock}, {profile.name} at {profile.clock_hz / 1e6:g} MHz: flash waits differ with the clock")
         return f"measured on {board} at {clock} through {COUNTERS.get(profile.core, 'its cycle counter')}; flash waits included", 1.0
     if identity.counter is Counter.HOST_NANOSECONDS and port.name == HOST_PORT:

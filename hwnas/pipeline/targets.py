@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, cast, get_args
+from typing import IO, Literal, NamedTuple, cast, get_args
 
 from hwnas.errors import FirmwareError, UsageError, unknown
 from hwnas.firmware.board import Board, LinkedBoard, check_identity
@@ -23,7 +24,7 @@ from hwnas.firmware.board_image import Delay, Flip, Image, Port, build_image, fi
 from hwnas.firmware.cortex_m4 import CORTEX_M4
 from hwnas.firmware.link import Timeouts, Transport
 from hwnas.firmware.machine import read_elf
-from hwnas.firmware.transports import BAUD, ProcessPipe, QemuPty, SerialPort
+from hwnas.firmware.transports import BAUD, ProcessPipe, QemuPty, SerialPort, until_our_end
 from hwnas.hardware.profile import Memory
 from hwnas.pipeline.progress import Progress
 from hwnas.resources import write_bytes
@@ -34,6 +35,7 @@ IMAGE = "{image}"  # stands for the file of the built image in commands: an ELF 
 BINARY = "{binary}"  # for its bytes alone, as they lie in flash, for programmers that know no ELF
 QEMU_PORT, EXEC_PORT, HOST_PORT = "stm32f405", "linux-aarch64", "host"
 FLASH_S = 180.0
+WINDOW_ANSWERS = 6  # as long as allowed, that one window may take together
 NAME_CHARACTERS = 80
 MESSAGE_CHARACTERS = 2000  # of what another program says, in an error
 
@@ -84,13 +86,18 @@ class Connection:
             raise UsageError(f"--flash {self.flash!r} names no image; write {IMAGE} (ELF) or {BINARY} (raw) where its file belongs")
         if self.flash is not None and self.port is None:
             raise UsageError("--flash needs --port: which board is the image built for?")
+        if kind == "exec" and BINARY in self.target.place:
+            raise UsageError(f"--target {self.target}: {BINARY} is for --flash; a process is started with {IMAGE}, an ELF file")
         default = {"qemu": QEMU_PORT, "exec": EXEC_PORT if holds_image else None, "serial": None, "emulator": None}[kind]
         builds = kind == "qemu" or holds_image or self.flash is not None
         if not builds and self.port is not None:
             how = {"serial": "give --flash", "exec": f"write {IMAGE} in the command"}.get(kind, "leave it out: the emulator has no ports")
             raise UsageError(f"--port {self.port}: nothing is built for '{self.target}'; {how}")
         name = self.port or default
-        return find_port(name) if builds and name is not None else None
+        port = find_port(name) if builds and name is not None else None
+        if kind == "qemu" and port is not None and port.runs_linux:
+            raise UsageError(f"--port {port.name}: QEMU's board is an STM32F405 and runs no Linux program; leave --port out")
+        return port
 
 
 class Firmware(NamedTuple):
@@ -163,10 +170,11 @@ def linked(
         if port is not None:
             progress.stage(f"building for {port.name}")
             path, placed = Path(work) / "hwnas.elf", memory if port.profile is None else None
+            built_in = flip if port.runs_linux and port.core else None  # the image has no symbols to find weights by
             image = build_image(
-                firmware.folder, path, port, kernel_set=firmware.kernel_set, memory=placed, delay=delay, baud=connection.baud
+                firmware.folder, path, port, kernel_set=firmware.kernel_set, memory=placed, delay=delay, flip=built_in, baud=connection.baud
             )
-            if flip is not None:
+            if flip is not None and built_in is None:
                 image = replace(image, path=path.with_name("hwnas-wrong.elf"))
                 flip_weight(path, image.path, flip)
         if connection.flash is not None and image is not None:
@@ -177,7 +185,11 @@ def linked(
         progress.stage(f"greeting {connection.target}")
         with LinkedBoard(_transport(connection, image), _timeouts(connection.timeout_s)) as board:
             check_identity(
-                board.identity, kernel_set=firmware.kernel_set, graph_hash=firmware.graph_hash, weights_hash=firmware.weights_hash
+                board.identity,
+                kernel_set=firmware.kernel_set,
+                graph_hash=firmware.graph_hash,
+                weights_hash=firmware.weights_hash,
+                has_fault=delay is not None or flip is not None,
             )
             yield Linked(board, image)
 
@@ -203,40 +215,37 @@ def flash(command: str, image: Path) -> None:
     """
     filled = [word.replace(IMAGE, str(image)).replace(BINARY, str(_binary(image))) for word in words(command, "--flash")]
     shown = shlex.join(filled)
-    try:
+    if not shutil.which(filled[0]):
+        raise FirmwareError(
+            f"--flash: {filled[0]} cannot run: there is no such program, or it may not be executed; install it or correct the command"
+        )
+    # A file, not a pipe: what goes on running in the background, such as a debug server, may keep it open.
+    with tempfile.TemporaryFile() as output:
         # A group of its own, so that what it starts ends with it.
         process = subprocess.Popen(
-            filled,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
+            [*until_our_end(), *filled], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    except OSError as error:
-        raise FirmwareError(f"--flash: {filled[0]} cannot run ({error.strerror or error}); install it or correct the command") from error
-    try:
-        said, _ = process.communicate(timeout=FLASH_S)
-    except subprocess.TimeoutExpired:
-        _end(process)
-        said, _ = process.communicate()
-        raise FirmwareError(f"--flash: {shown} was stopped after {FLASH_S:g} s; it said:\n{_tail(said)}") from None
-    except BaseException:
-        _end(process)
-        raise
-    if process.returncode:
-        raise FirmwareError(f"--flash: {shown} failed with status {process.returncode}; it said:\n{_tail(said)}")
+        try:
+            process.wait(FLASH_S)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            raise FirmwareError(f"--flash: {shown} was stopped after {FLASH_S:g} s; it said:\n{_tail(output)}") from None
+        except BaseException:
+            _end(process)
+            raise
+        if process.returncode:
+            raise FirmwareError(f"--flash: {shown} failed with status {process.returncode}; it said:\n{_tail(output)}")
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _tail(said: str) -> str:
-    return said.strip()[-MESSAGE_CHARACTERS:] or "nothing"
+def _tail(output: IO[bytes]) -> str:
+    output.seek(0)
+    return output.read().decode(errors="replace").strip()[-MESSAGE_CHARACTERS:] or "nothing"
 
 
 def _transport(connection: Connection, image: Image | None) -> Transport:
@@ -253,4 +262,4 @@ def _timeouts(timeout_s: float | None) -> Timeouts:
     own = Timeouts()
     if timeout_s is None:
         return own
-    return replace(own, greeting_s=timeout_s, reply_s=min(own.reply_s, timeout_s), first_run_s=timeout_s, call_s=timeout_s)
+    return replace(own, greeting_s=timeout_s, reply_s=timeout_s, first_run_s=timeout_s, call_s=max(own.call_s, WINDOW_ANSWERS * timeout_s))

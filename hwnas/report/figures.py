@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FRONT, FALLEN, SCORED, BUDGET = "#1f86d1", "#56b4e9", "#9aa3ad", "#d55e00"  # page.css has them too
+FLOAT, TEACHER = "#e69f00", "#009e73"  # as there
 FAMILIES = ("#1f86d1", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
 FIRST_AXIS = "latency_us"
 

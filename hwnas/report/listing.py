@@ -7,6 +7,8 @@ downloaded is what `front.json` holds.
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -93,9 +95,12 @@ def _cost_field(report: Report, name: str, kind: str, label: str) -> Field:
 
 def _board_fields(report: Report) -> Iterator[Field]:
     """Latency and deviations on every target; results of other provenance, or of another kind of figure, have columns of their own."""
-    known = {(target, *_kind(found)) for boards in report.boards.values() for target, found in boards.items()}
-    for target, provenance, kind in sorted(known):
-        yield from _board_pair(report, target, provenance, kind)
+    known = sorted({(target, *_kind(found)) for boards in report.boards.values() for target, found in boards.items()})
+    several, taken = Counter(target for target, *_ in known), Counter[str]()
+    for target, provenance, kind in known:
+        name = re.sub(r"\W+", "_", f"{target} {kind} {provenance}" if several[target] > 1 else target)
+        taken[name] += 1
+        yield from _board_pair(report, target, provenance, kind, f"{name}__{taken[name]}" if taken[name] > 1 else name)
 
 
 def _kind(found: Mapping[str, Any]) -> tuple[str, str]:
@@ -103,12 +108,12 @@ def _kind(found: Mapping[str, Any]) -> tuple[str, str]:
     return str(found.get("provenance") or "provenance not stated"), str((found.get("latency") or {}).get("kind") or "")
 
 
-def _board_pair(report: Report, target: str, provenance: str, kind: str) -> Iterator[Field]:
+def _board_pair(report: Report, target: str, provenance: str, kind: str, name: str) -> Iterator[Field]:
     def result(student: Student) -> Mapping[str, Any]:
         found = (report.boards.get(str(student["id"])) or {}).get(target) or {}
         return found if _kind(found) == (provenance, kind) else {}
 
-    latency, group, name = COSTS["latency_us"], f"{target}: {provenance}", target.replace("-", "_")
+    latency, group = COSTS["latency_us"], f"{target}: {provenance}"
     title = ", ".join(filter(None, (latency.title, kind)))
     yield Field(f"latency_us_{name}", title, group, lambda s: (result(s).get("latency") or {}).get("median_us"), latency.show)
     yield Field(f"windows_differing_{name}", "windows differing", group, lambda s: result(s).get("windows_differing"))

@@ -258,12 +258,15 @@ function ring(id) {
 function listen() {
   const under = (event) => event.points.map((p) => (drawn[p.curveNumber] || [])[p.pointNumber]).find((i) => i !== undefined);
   plot.on("plotly_hover", (event) => { const i = under(event); if (i !== undefined) tell(i, event.event); });
-  plot.on("plotly_unhover", () => { if (getComputedStyle(element("told")).position === "absolute") element("told").hidden = true; });
+  // Where nothing hovers, a tap on the link would first leave the point: there the box stays until it is tapped itself.
+  const box = element("told"), floats = () => getComputedStyle(box).position === "absolute", hovers = matchMedia("(hover: hover)");
+  plot.on("plotly_unhover", () => { if (floats() && hovers.matches) box.hidden = true; });
+  box.addEventListener("click", (event) => { if (floats() && !event.target.closest("a")) box.hidden = true; });
   plot.on("plotly_click", (event) => {
     const i = under(event);
     if (i === undefined) return;
     const to = finishedAs(i) ? data.anchors[data.id[i]] : null;
-    if (to && matchMedia("(hover: hover)").matches) location.hash = to;
+    if (to && hovers.matches) location.hash = to;
     else tell(i, event.event);
   });
 }

@@ -11,6 +11,7 @@ from hwnas.report.content import METRICS, NONE, Report, Student, figure, measure
 
 FORMS = {"int8": "student, int8", "float": "student, float", "teacher": "teacher, float"}
 PARTS = {"validation": "validation", "test": "test"}
+BIN = 0.1  # width of the bins of confidence in a portrait, which leaves empty ones out
 NO_PORTRAIT = "Runs of this version write it to students/ID/portrait.json."
 Portrait = Mapping[str, Any] | None
 Row = Mapping[str, Any]
@@ -80,8 +81,7 @@ def reliability(portrait: Portrait) -> str:
     most = max((b["windows"] for b in known.get("int8", ())), default=1)
     marks = [plane.line([(0, 0), (1, 1)], "diagonal")]
     for b in known.get("int8", ()):
-        wide = 0.5 / max(len(found["int8"]), 1)
-        at = (max(b["confidence"] - wide, 0), min(b["confidence"] + wide, 1))
+        at = (max(b["confidence"] - BIN / 2, 0), min(b["confidence"] + BIN / 2, 1))
         marks.append(plane.block(at, (0, 0.22 * b["windows"] / most), "count", f"{b['windows']:,} windows near {b['confidence']:.2f}"))
     for form, bins in reversed(known.items()):
         marks.append(plane.line([(b["confidence"], b["accuracy"]) for b in bins], form))
@@ -169,7 +169,7 @@ def subjects(report: Report, portrait: Portrait) -> str:
     if not scored:
         return missing("Subjects", NO_PORTRAIT)
     low, high = min(v for v, _ in scored), max(v for v, _ in scored)
-    low, high = (0.0, high * 1.1 or 1.0) if metric.lower else (max(0.0, min(low - 0.05, 0.45)), max(1.0, high))
+    low, high = (0.0, high * 1.1 or 1.0) if metric.lower else (min(max(0.0, low - 0.05), 0.45) if low >= 0 else low - 0.05, max(1.0, high))
     plane = Plane((low, high), (0, len(scored)))
     marks: list[str] = []
     for n, (value, name) in enumerate(scored):

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hwnas.report.content import COSTS, Report, source
-from hwnas.report.figures import FAMILIES, FRONT, SCORED
+from hwnas.report.figures import FAMILIES, FLOAT, FRONT, SCORED, TEACHER
 from hwnas.report.history import hypervolumes, rejections
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMS = {"int8": ("student, int8", FRONT, "o"), "float": ("student, float", "#009e73", "s"), "teacher": ("teacher, float", "#d55e00", "^")}
+FORMS = {"int8": ("student, int8", FRONT, "o"), "float": ("student, float", FLOAT, "s"), "teacher": ("teacher, float", TEACHER, "^")}
 COLUMNS = 4  # panels beside each other
 
 

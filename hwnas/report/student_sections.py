@@ -31,6 +31,7 @@ from hwnas.report.content import (
 from hwnas.report.operators import latencies, operators
 
 TARGET = tuple[str, str, dict[str, str]]  # name, kind of its figures, figures by name
+LINKED_FLASH = "flash with the link, KB"
 DIFFERING = "windows that differ from the int8 reference"
 FIRMWARE = "firmware/"
 
@@ -105,9 +106,10 @@ def _board(name: str, found: Mapping[str, Any]) -> Iterator[TARGET]:
             ms.title: ms.show(latency.get("median_us")),
             "interquartile range of runs, ms": figure(None if spread is None else spread / ms.divisor, 4),
             COSTS["ram_bytes"].title: kb.show(memory.get("ram_bytes")),
-            COSTS["flash_bytes"].title: kb.show(memory.get("flash_bytes")),
+            LINKED_FLASH if memory.get("flash_includes_link") else COSTS["flash_bytes"].title: kb.show(memory.get("flash_bytes")),
             "stack, bytes": figure(memory.get("stack_bytes")),
             DIFFERING: _share_of(found, "windows_differing"),
+            "warnings": "; ".join(map(str, found.get("warnings") or ())) or NONE,
             "date": str(found.get("date") or NONE),
         }
     }

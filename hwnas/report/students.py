@@ -40,12 +40,13 @@ ABOUT = {
     "firmware/README.md": "how to add it to a build",
 }
 FIRMWARE = "firmware/"
+LINKED_FLASH = "flash with the link, KB"
 DIFFERING, SPREAD = "windows that differ from the int8 reference", "spread of runs, ms"
 ARENA, STACK = "arena, bytes", "stack, bytes"
 COST = {name: quantity.title for name, quantity in FIGURES.items()}
 SHOWN = (
-    *(COST["latency_us"], SPREAD, "cycles", COST["ram_bytes"], ARENA, STACK, COST["flash_bytes"]),
-    *(COST["energy_uj"], COST["average_power_uw"], DIFFERING, "link trouble", "date"),
+    *(COST["latency_us"], SPREAD, "cycles", COST["ram_bytes"], ARENA, STACK, COST["flash_bytes"], LINKED_FLASH),
+    *(COST["energy_uj"], COST["average_power_uw"], DIFFERING, "link trouble", "warnings", "date"),
 )
 UNSTATED = "provenance not stated"
 OPERATORS_NOTE = (
@@ -175,11 +176,12 @@ def _board(target: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str, di
         ms.title: ms.show(latency.get("median_us")),
         SPREAD: figure(None if latency.get("spread_us") is None else latency["spread_us"] / ms.divisor, 4),
         COST["ram_bytes"]: kb.show(memory.get("ram_bytes")),
-        COST["flash_bytes"]: kb.show(memory.get("flash_bytes")),
+        LINKED_FLASH if memory.get("flash_includes_link") else COST["flash_bytes"]: kb.show(memory.get("flash_bytes")),
         ARENA: figure(memory.get("arena_bytes")),
         STACK: figure(memory.get("stack_bytes")),
         DIFFERING: _differing(found, "windows_differing"),
         "link trouble": _trouble(found.get("link")),
+        "warnings": "; ".join(map(str, found.get("warnings") or ())) or NONE,
         "date": str(found.get("date") or NONE),
     }
     if cycles.get("median") is not None:

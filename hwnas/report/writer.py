@@ -77,7 +77,7 @@ def gather(run_dir: Path, front: Front, trials: Sequence[Trial]) -> Report:
         trials,
         portraits=_each(folders, "portrait.json"),
         benches=_each(folders, "bench.json"),
-        boards={s: found for s in students if (found := _boards(run_dir / "boards" / s))},
+        boards={s: found for s in students if (found := _boards(run_dir / "boards" / s, folders[s] / "card.json", front.get("profile")))},
         run_yaml=read_yaml(run_dir / "run.yaml") if (run_dir / "run.yaml").exists() else {},
     )
 
@@ -87,9 +87,22 @@ def _each(folders: Mapping[str, Path], name: str) -> dict[str, dict[str, Any]]:
     return {identity: read_object(folder / name) for identity, folder in folders.items() if (folder / name).exists()}
 
 
-def _boards(folder: Path) -> dict[str, dict[str, Any]]:
+def _boards(folder: Path, card: Path, profile: str | None) -> dict[str, dict[str, Any]]:
     """Target -> what `hwnas bench` found there, by name."""
-    return {path.stem: read_object(path) for path in sorted(folder.glob("*.json"))} if folder.is_dir() else {}
+    if not folder.is_dir():
+        return {}
+    weights = read_object(card).get("weights_hash") if card.exists() else None
+    return {path.stem: _labelled(read_object(path), weights, profile) for path in sorted(folder.glob("*.json"))}
+
+
+def _labelled(found: dict[str, Any], weights: str | None, profile: str | None) -> dict[str, Any]:
+    """The same, its provenance saying where it is of other weights or another hardware profile than the run's student."""
+    said = [str(found.get("provenance") or "provenance not stated")]
+    if weights is not None and found.get("weights_hash") not in (None, weights):
+        said.append(f"of other weights than the student's ({found['weights_hash']})")
+    if profile is not None and found.get("profile") not in (None, profile):
+        said.append(f"hardware profile {found['profile']}")
+    return found | {"provenance": "; ".join(said)} if len(said) > 1 else found
 
 
 def read_object(path: Path) -> dict[str, Any]:

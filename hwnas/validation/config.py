@@ -16,8 +16,9 @@
     out: nights
     quarantine: nights/quarantine.csv
 
-Relative paths are those beside the YAML file. `students` and `targets` are needed; the rest has the values above (but `windows.data`,
-without which windows come from the signal generator).
+Relative paths are those beside the YAML file: of students, data, results, `meter.csv`, and a `port` that names a folder there. Commands
+(`flash`, `meter.command`, `exec:`) run in the working directory, which ready-made schedules set to the YAML file's folder. `students` and
+`targets` are needed; the rest has the values above (but `windows.data`, without which windows come from the signal generator).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class MeterConfig(Model):
     """A power meter that writes CSV (`hwnas.validation.meter`).
 
     Attributes:
-        csv: the file that the meter writes while a student runs.
+        csv: the file that the meter writes while a student runs; one that a command writes is removed before.
         supply_v: what the current is drawn at.
         command: started before a student runs and ended after it; `{csv}` stands for the file. Without one the meter writes by itself.
     """
@@ -58,7 +59,7 @@ class TargetConfig(Model):
     Attributes:
         name: what its figures are kept under.
         target: emulator, qemu, serial:PLACE or exec:COMMAND.
-        port: of the firmware; None is what suits the target.
+        port: of the firmware, by name or as the folder of one of your own; None is what suits the target.
         flash: command that puts `{image}` (ELF) or `{binary}` (raw bytes) on the board.
         profile: hardware profile that figures are predicted for; None is the student's own.
     """
@@ -152,7 +153,7 @@ def read(path: Path) -> NightConfig:
     windows, targets = config.windows, []
     for target in config.targets:
         meter = target.meter and target.meter.model_copy(update={"csv": _absolute(target.meter.csv, base)})
-        targets.append(target.model_copy(update={"meter": meter}))
+        targets.append(target.model_copy(update={"meter": meter, "port": _port(target.port, base)}))
     return config.model_copy(
         update={
             "students": tuple(_absolute(student, base) for student in config.students),
@@ -173,6 +174,15 @@ def short_names(folders: list[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [str(folder) for folder in folders]
+
+
+def _port(name: str | None, base: Path) -> str | None:
+    """A port's name as it is, the folder of a port absolute."""
+    if name is None or not (base / Path(name).expanduser()).is_dir():
+        return name
+    from hwnas.firmware.board_image import PORTS  # brings much, which names alone can do without
+
+    return name if name in PORTS else _absolute(name, base)
 
 
 def _absolute(text: str, base: Path) -> str:

@@ -6,7 +6,7 @@ A night is claimed when it begins (its number is never given twice) and ends whe
 interrupted, or is running. Each finished row is one transaction: it is there whole, or not at all, whatever happens afterwards.
 
 Versions of the schema only ever add columns. So a newer program migrates an older file, and an older one reads a newer file and adds to
-it, naming the columns it knows, without changing its schema.
+it, naming the columns it knows and leaving out what it does not know of findings, without changing its schema.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -54,6 +54,7 @@ MIGRATIONS = (
 VERSION = len(MIGRATIONS)
 BUSY_S = 30.0
 LONGEST_PAST = 400  # nights that a verdict looks back
+DRIFT_FIELDS = tuple(field.name for field in fields(Drift))
 State = Literal["finished", "running", "interrupted"]
 
 
@@ -138,9 +139,9 @@ class History:
             "finished": row.finished,
         }
         if found is not None and row.record is not None:
-            key = found.key
-            columns |= {name: getattr(key, name) for name in ("weights_hash", "kernel_set", "profile", "latency_kind", "energy_kind")}
-            columns |= {name: getattr(found, name) for name in ("latency_us", "ram_bytes", "energy_uj", "accuracy")}
+            columns |= {name: getattr(found.key, name) for name in ("weights_hash", "kernel_set", "profile")}
+            names = ("latency_kind", "energy_kind", "latency_us", "ram_bytes", "energy_uj", "accuracy")
+            columns |= {name: getattr(found, name) for name in names}
             columns |= {"record": json.dumps(row.record, allow_nan=False), "retries": (row.record.get("link") or {}).get("retries")}
         with self._transaction() as db:
             db.execute(f"INSERT INTO results ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", tuple(columns.values()))
@@ -165,26 +166,31 @@ class History:
         where, values = ("WHERE results.night = ?", (night,)) if night is not None else ("", ())
         if night is None and last is not None:
             where, values = "WHERE results.night > (SELECT MAX(night) FROM nights) - ?", (last,)
-        return self._rows(f"{where} ORDER BY results.night, results.rowid", values)
+        return list(self._rows(f"{where} ORDER BY results.night, results.rowid", values))
+
+    def every_row(self) -> Iterator[Row]:
+        """All rows, oldest first, one at a time: the records of years need not fit into memory."""
+        return self._rows("ORDER BY results.night, results.rowid", ())
 
     def past(self, key: Key, before: int) -> list[Past]:
-        """Earlier nights of the same key, oldest first."""
+        """Earlier nights of the same key, oldest first, whatever the kind of their figures."""
         where = " AND ".join(f"{name} = ?" for name in Key._fields)
         found = self._rows(f"WHERE {where} AND results.night < ? ORDER BY results.night DESC LIMIT {LONGEST_PAST}", (*key, before))
         kept = [Past(row.night, row.verdict.kind, row.reading, row.verdict.drifts, row.fault) for row in found if row.reading]
         return kept[::-1]
 
-    def _rows(self, rest: str, values: Sequence[Any]) -> list[Row]:
+    def _rows(self, rest: str, values: Sequence[Any]) -> Iterator[Row]:
         columns = "results.night, student, target, verdict, reason, findings, record, finished, fault"
-        found = self._select(f"SELECT {columns} FROM results JOIN nights ON nights.night = results.night {rest}", values)
-        return [self._row(*each) for each in found]
+        with self._told():
+            for each in self._db.execute(f"SELECT {columns} FROM results JOIN nights ON nights.night = results.night {rest}", values):
+                yield self._row(*each)
 
     def _row(
         self, night: int, student: str, target: str, kind: Kind, reason: str, findings: str, record: str | None, finished: str, fault: str
     ) -> Row:
         try:
             found = json.loads(findings)
-            drifts = tuple(Drift(**each) for each in found["drifts"])
+            drifts = tuple(Drift(**{name: each[name] for name in DRIFT_FIELDS}) for each in found["drifts"])
             if kind not in get_args(Kind):
                 raise ValueError(f"verdict '{kind}'")
             verdict = Verdict(kind, reason, drifts, tuple(found["notes"]))

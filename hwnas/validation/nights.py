@@ -6,24 +6,23 @@ One target that cannot be run, or one student that fails, does not keep the othe
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hwnas.errors import DataError, HwnasError
+from hwnas.errors import DataError, HwnasError, RunError
 from hwnas.pipeline.progress import Progress
 from hwnas.resources import write_text
 from hwnas.tasks import Windows
 from hwnas.validation.config import NightConfig, TargetConfig
 from hwnas.validation.history import History, Row, now
-from hwnas.validation.meter import measured_uj, metering
+from hwnas.validation.meter import Metering, metering
 from hwnas.validation.page import page
 from hwnas.validation.quarantine import quarantined, to_csv
 from hwnas.validation.reading import Reading, reading
 from hwnas.validation.render import Report, junit, markdown
-from hwnas.validation.verdict import judge, not_reached, refused
+from hwnas.validation.verdict import judge, not_reached, refused, unmetered
 from hwnas.validation.windows import Pool
 
 SHOWN_NIGHTS = 90
@@ -61,6 +60,7 @@ def run_night(config: NightConfig, bench: Bench, progress: Progress, *, fault: s
     pairs = [(name, folder, target) for target in config.targets for name, folder in folders.items()]
     with History(Path(config.history)) as history:
         night = history.claim(len(pairs), fault)
+        _withdraw(Path(config.out))
         progress.say(f"night {night}: {len(folders)} students on {len(config.targets)} targets{f', fault: {fault}' if fault else ''}")
         for name, folder, target in pairs:
             progress.stage(f"{name} on {target.name}")
@@ -71,11 +71,24 @@ def run_night(config: NightConfig, bench: Bench, progress: Progress, *, fault: s
         return publish(config, history, night)
 
 
+def _withdraw(out: Path) -> None:
+    """Remove the reports of the night before: where this one dies, nobody may read them as its own.
+
+    Raises:
+        RunError: one cannot be removed.
+    """
+    for name in (JUNIT, MARKDOWN, PAGE):
+        try:
+            (out / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{out / name}: the last night's report cannot be removed ({error.strerror}); see to its folder") from error
+
+
 def publish(config: NightConfig, history: History, night: int) -> Outcome:
     """Write the reports of a night, each atomically."""
     nights, rows = history.nights(), history.rows(last=SHOWN_NIGHTS)
     this = next(each for each in nights if each.night == night)
-    found = quarantined(rows, config.limits.predicted_percent, night)
+    found = quarantined(history.every_row(), config.limits.predicted_percent, night)
     report = Report(this, tuple(history.rows(night)), tuple(found), tuple(nights[-SHOWN_NIGHTS:]), tuple(rows), config.limits)
     out = Path(config.out)
     contents = {
@@ -108,13 +121,13 @@ def _run(
     record: dict[str, Any] | None = None
     found: Reading | None = None
     notes: tuple[str, ...] = ()
+    unmeasured = ""
     try:
         given = pool.take(folder, night)
-        began = time.time()
-        with metering(target.meter):
+        with metering(target.meter) as meter:
             made = bench(folder, target, given.windows, progress)
-        made, notes = _metered(json.loads(json.dumps(made | {"night": given.facts}, allow_nan=False)), target, began)
-        record, found = made, reading(made, target.name)
+        made, unmeasured = _metered(json.loads(json.dumps(made | {"night": given.facts}, allow_nan=False)), meter)
+        record, found, notes = made, reading(made, target.name), tuple(made.get("warnings") or ())
     except Refused as error:
         verdict = refused(str(error))
     except HwnasError as error:
@@ -123,16 +136,16 @@ def _run(
         verdict = not_reached(f"this is a fault of hwnas: {type(error).__name__}: {error}; report it")
     if found is not None:
         verdict = judge(found, config.limits, history.past(found.key, night), night)
+        verdict = unmetered(verdict, unmeasured) if unmeasured else verdict
     return Row(night, name, target.name, replace(verdict, notes=(*verdict.notes, *notes)), record, now())
 
 
-def _metered(record: dict[str, Any], target: TargetConfig, began: float) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The record with the energy that the target's meter measured, and what to keep in mind of its figures."""
-    notes = tuple(record.get("warnings") or ())
-    if target.meter is None:
-        return record, notes
+def _metered(record: dict[str, Any], meter: Metering | None) -> tuple[dict[str, Any], str]:
+    """The record with the energy that the target's meter measured, if it has one, and why it did not."""
+    if meter is None:
+        return record, ""
     try:
-        energy = measured_uj(target.meter, began)
+        energy = meter.measured_uj()
     except DataError as error:
-        return record, (*notes, f"no measured energy: {error}")
-    return record | {"energy": {"kind": "measured", "energy_uj": energy}}, notes
+        return record, str(error)
+    return record | {"energy": {"kind": "measured", "energy_uj": energy}}, ""

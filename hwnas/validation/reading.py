@@ -1,6 +1,6 @@
 """`Reading`: the figures of one student on one target, out of what `bench_student` returns. Pure.
 
-Figures of different kinds (modelled, measured) are never compared: the kind is part of what a history is kept under.
+Figures of different kinds (modelled, measured) are never compared; each reading says of what kind its times and its energy are.
 """
 
 from __future__ import annotations
@@ -38,8 +38,6 @@ class Key(NamedTuple):
     target: str
     kernel_set: str
     profile: str
-    latency_kind: str
-    energy_kind: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class Reading:
     """Figures of one student on one target in one night. None: there is none.
 
     Attributes:
+        latency_kind, energy_kind: of all times and cycles, and of the energy: modelled, measured or a clock that is not judged.
         judged: whether times are of the target's own clock; those of the machine that plays it are no figures of hardware.
         used_bytes: arena and stack at their highest, where a board knows no more of its RAM.
         accuracy, accuracy_expected: the task's metric on tonight's windows, of the target and of the int8 reference.
@@ -54,6 +53,8 @@ class Reading:
     """
 
     key: Key
+    latency_kind: str
+    energy_kind: str
     windows: int
     differing: int
     difference: str
@@ -81,13 +82,15 @@ def reading(record: Record, target: str) -> Reading:
     latency, energy, predicted = (record.get(name) or {} for name in ("latency", "energy", "predicted"))
     night, memory = record.get("night") or {}, record.get("memory") or {}
     metric, cycles = night.get("metric", ""), record.get("cycles") or {}
-    kinds = (str(latency.get("kind", "")), str(energy.get("kind", "")))
+    latency_kind = str(latency.get("kind", ""))
     return Reading(
-        key=Key(record["weights_hash"], target, record["kernel_set"], record.get("profile") or "", *kinds),
+        key=Key(record["weights_hash"], target, record["kernel_set"], record.get("profile") or ""),
+        latency_kind=latency_kind,
+        energy_kind=str(energy.get("kind", "")),
         windows=record["windows"],
         differing=record["windows_differing"],
         difference=_difference(record.get("first_difference")),
-        judged=kinds[0] in JUDGED,
+        judged=latency_kind in JUDGED,
         latency_us=latency.get("median_us"),
         cycles=cycles.get("median"),
         ram_bytes=memory.get("ram_bytes"),

@@ -73,10 +73,10 @@ def figures(row: Row) -> list[Figure]:
     data = str(row.record.get("windows_source", ""))
     metric = (row.record.get("night") or {}).get("metric", "accuracy")
     listed = [
-        (f"latency, {found.key.latency_kind} (us)", found.latency_us, found.predicted_latency_us if found.judged else None),
+        (f"latency, {found.latency_kind} (us)", found.latency_us, found.predicted_latency_us if found.judged else None),
         ("RAM (bytes)", found.ram_bytes, found.predicted_ram_bytes),
         ("arena and stack (bytes)", found.used_bytes, None),
-        (f"energy, {found.key.energy_kind} (uJ)", found.energy_uj, found.predicted_energy_uj),
+        (f"energy, {found.energy_kind} (uJ)", found.energy_uj, found.predicted_energy_uj),
         (f"{metric}, all windows, {data}", found.accuracy, None),
         (f"{metric}, golden windows, {data}", found.golden_accuracy, None),
     ]
@@ -168,19 +168,20 @@ def _with_unit(value: float, unit: str, form: str = "") -> str:
 
 def quarantine_table(report: Report) -> Table:
     """Rows of the lookup table that are not to be trusted."""
-    header = ("key", "length", "calls", "predicted cycles", "found cycles", "kind", "change", "night", "student", "target", "fault")
+    cycles = ("predicted cycles", "modelled cycles", "measured cycles", "change")
+    header = ("key", "length", "calls", *cycles, "night", "student", "target", "profile", "fault")
     lines = [
         (
             each.key,
             str(each.length),
             str(each.calls),
             number(each.predicted),
-            number(each.measured),
-            each.kind,
+            *(number(each.found if each.kind == kind else None) for kind in ("modelled", "measured")),
             f"{each.change_percent:+.4g} %",
             str(each.night),
             each.student,
             each.target,
+            each.profile,
             each.fault or NONE,
         )
         for each in report.quarantine
@@ -276,7 +277,7 @@ def quarantine_line(each: Quarantined) -> str:
     """One quarantined row as a sentence."""
     marked = f"; fault: {each.fault}" if each.fault else ""
     return (
-        f"quarantined: {each.key} at length {each.length}: predicted {each.predicted:,} cycles, {each.kind} {each.measured:,} "
+        f"quarantined: {each.key} at length {each.length}: predicted {each.predicted:,} cycles, {each.kind} {each.found:,} "
         f"({each.change_percent:+.4g} %), night {each.night}, {each.student} on {each.target}{marked}"
     )
 

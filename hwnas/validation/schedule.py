@@ -35,7 +35,7 @@ def schedule(kind: str, config_path: Path, config: NightConfig) -> str:
     fill = {
         "COMMAND": " ".join(map(quote, words)),
         "FOLDER": str(path.parent),
-        "CONFIG": str(path),
+        "CD": shlex.quote(str(path.parent)),
         "OUT": config.out,
         "LOG": shlex.quote(str(path.parent / "validate.log")),
         "SUMMARY": shlex.quote(str(Path(config.out) / MARKDOWN)),

@@ -1,15 +1,17 @@
 """The verdict on one student on one target: passed, drifted, failed or not reached. Pure.
 
 *Failed*: outputs that differ from the int8 reference, or a board that is not the one asked for. *Not reached*: the target could not be
-run. *Drifted*: a figure away from its prediction, or from the median of the last passing nights of the same weights, kernels, target,
-profile and kind of figure, by more than its limit, either way: an operator that became faster without reason is no good news either.
+run, or its cycle counter or its configured meter gave no figures though all else is well: what was not measured has not passed.
+*Drifted*: a figure away from its prediction, or from the median of the last passing nights of the same weights, kernels, target and
+profile, by more than its limit, either way: an operator that became faster without reason is no good news either. A figure is compared
+with figures of its own kind; nights that have it in another kind are passed over for it, and for it alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal, NamedTuple, TypeVar
 
@@ -20,6 +22,7 @@ T = TypeVar("T")
 Kind = Literal["pass", "drift", "fail", "not reached"]
 Against = Literal["predicted", "history"]
 BASELINE_NIGHTS = 7
+TIMED = ("cycles", "latency", "operator")  # quantities of the kind of the latency
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,12 @@ def not_reached(reason: str) -> Verdict:
     return Verdict("not reached", reason)
 
 
+def unmetered(verdict: Verdict, why: str) -> Verdict:
+    """The same, but that the configured meter gave no energy: a note, and no pass."""
+    said = f"no measured energy: {why}"
+    return replace(verdict, notes=(*verdict.notes, said)) if verdict.kind != "pass" else replace(verdict, kind="not reached", reason=said)
+
+
 def refused(reason: str) -> Verdict:
     """The board ran, and is not the one that was asked for."""
     return Verdict("fail", f"refused: {reason}")
@@ -90,12 +99,11 @@ def refused(reason: str) -> Verdict:
 def judge(now: Reading, limits: Limits, past: Sequence[Past], night: int) -> Verdict:
     """The verdict on tonight's figures; `past` holds earlier nights of the same key, oldest first."""
     clean = [each for each in past if not each.fault]
-    passed = [each.reading for each in clean if each.kind == "pass"][-BASELINE_NIGHTS:]
     drifts = tuple(
-        Drift(*found, since=_since(found.quantity, found.operator, clean, night))
-        for found in (*_from_predicted(now, limits), *_from_history(now, limits, passed))
+        Drift(*found, since=_since(found.quantity, found.operator, _alike(found.quantity, now, clean), night))
+        for found in (*_from_predicted(now, limits), *_from_history(now, limits, clean))
     )
-    notes = _notes(now, passed)
+    notes = _notes(now, clean)
     if now.differing:
         of = f"{now.differing} of {now.windows} windows differ from the int8 reference"
         return Verdict("fail", f"{of}; the first: {now.difference}" if now.difference else of, drifts, notes)
@@ -103,6 +111,10 @@ def judge(now: Reading, limits: Limits, past: Sequence[Past], night: int) -> Ver
         worst = max(drifts, key=lambda drift: abs(drift.change) / drift.limit if drift.limit else math.inf)
         more = f" (and {len(drifts) - 1} more)" if len(drifts) > 1 else ""
         return Verdict("drift", f"{worst}{more}", drifts, notes)
+    measured = [each.night for each in clean if each.reading.latency_kind == "measured"]
+    if measured and now.latency_kind != "measured":
+        lost = f"times were measured until night {measured[-1]} and are not tonight ({now.latency_kind or 'there are none'})"
+        return Verdict("not reached", f"{lost}: look after the cycle counter, or give the target another name", notes=notes)
     return Verdict("pass", notes=notes)
 
 
@@ -143,18 +155,30 @@ def strayed(operator: Operator, limit_percent: float) -> bool:
     return beyond(operator.predicted_cycles, operator.cycles, limit_percent)
 
 
-def _from_history(now: Reading, limits: Limits, passed: Sequence[Reading]) -> Iterator[_Found]:
+def _alike(quantity: str, now: Reading, past: Sequence[Past]) -> list[Past]:
+    """The nights that have this quantity in tonight's kind."""
+    if quantity in TIMED:
+        return [each for each in past if each.reading.latency_kind == now.latency_kind]
+    if quantity == "energy":
+        return [each for each in past if each.reading.energy_kind == now.energy_kind]
+    return list(past)
+
+
+def _passing(past: Sequence[Past]) -> list[Reading]:
+    return [each.reading for each in past if each.kind == "pass"][-BASELINE_NIGHTS:]
+
+
+def _from_history(now: Reading, limits: Limits, past: Sequence[Past]) -> Iterator[_Found]:
+    passed, timed, metered = _passing(past), _passing(_alike("latency", now, past)), _passing(_alike("energy", now, past))
     if now.judged:
-        yield from _relative(
-            "latency", "", "history", _median(passed, lambda r: r.latency_us), now.latency_us, "us", limits.latency_percent
-        )
-    yield from _relative("energy", "", "history", _median(passed, lambda r: r.energy_uj), now.energy_uj, "uJ", limits.energy_percent)
+        yield from _relative("latency", "", "history", _median(timed, lambda r: r.latency_us), now.latency_us, "us", limits.latency_percent)
+    yield from _relative("energy", "", "history", _median(metered, lambda r: r.energy_uj), now.energy_uj, "uJ", limits.energy_percent)
     yield from _absolute("RAM", "history", _median(passed, lambda r: r.ram_bytes), now.ram_bytes, "bytes", limits.ram_bytes)
     yield from _absolute("arena and stack", "history", _median(passed, lambda r: r.used_bytes), now.used_bytes, "bytes", limits.ram_bytes)
     alike = [each for each in passed if each.golden == now.golden]
     golden = _median(alike, lambda r: r.golden_accuracy)
     yield from _absolute("accuracy of golden windows", "history", golden, now.golden_accuracy, "", limits.accuracy)
-    before = [{operator.name: operator.cycles for operator in each.operators} for each in passed]
+    before = [{operator.name: operator.cycles for operator in each.operators} for each in timed]
     for operator in now.operators:
         cycles = _median(before, lambda known, name=operator.name: known.get(name))  # type: ignore[misc]
         yield from _relative("operator", operator.name, "history", cycles, operator.cycles, "cycles", limits.operator_percent)
@@ -186,10 +210,17 @@ def _since(quantity: str, operator: str, past: Sequence[Past], night: int) -> in
     return night
 
 
-def _notes(now: Reading, passed: Sequence[Reading]) -> tuple[str, ...]:
-    clock = () if now.judged or now.latency_us is None else (f"times are of the {now.key.latency_kind} and are not judged",)
+def _notes(now: Reading, past: Sequence[Past]) -> tuple[str, ...]:
+    clock = () if now.judged or now.latency_us is None else (f"times are of the {now.latency_kind} and are not judged",)
+    passed = _passing(past)
     if not passed:
         return ("no passing night before: compared with the prediction only", *clock)
     last = passed[-1]
-    changed = [("tool chain", last.toolchain, now.toolchain), ("golden windows", last.golden, now.golden)]
-    return (*(f"{what} changed since the last passing night: {old} -> {new}" for what, old, new in changed if old != new), *clock)
+    changed = [
+        ("tool chain", last.toolchain, now.toolchain),
+        ("golden windows", last.golden, now.golden),
+        ("kind of times", last.latency_kind, now.latency_kind),
+        ("kind of energy", last.energy_kind, now.energy_kind),
+    ]
+    said = (f"{what} changed since the last passing night: {old or 'none'} -> {new or 'none'}" for what, old, new in changed if old != new)
+    return (*said, *clock)

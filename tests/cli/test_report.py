@@ -23,7 +23,7 @@ import yaml
 from made_runs import change, made_run
 
 from hwnas.cli.app import run
-from hwnas.cli.serving import FolderServer
+from hwnas.cli.serving import FolderServer, own_names
 from hwnas.errors import HwnasError
 from hwnas.pipeline.reporting import names, rewrite
 from hwnas.report import writer
@@ -302,6 +302,16 @@ def test_other_methods_and_other_names_are_refused(served: FolderServer) -> None
     for host in ("evil.example", f"evil.example:{served.server_port}", "127.0.0.1", f"127.0.0.1:{served.server_port + 1}"):
         assert ask(served, "/report.html", host=host)[0] == 403
     assert ask(served, "/report.html", host=f"localhost:{served.server_port}")[0] == 200
+
+
+def test_the_port_of_http_is_left_out_by_browsers() -> None:
+    assert own_names(80) == {"127.0.0.1:80", "localhost:80", "127.0.0.1", "localhost"}
+    assert own_names(8080) == {"127.0.0.1:8080", "localhost:8080"}
+
+
+def test_a_served_page_posts_to_nobody_and_is_framed_by_nobody(served: FolderServer) -> None:
+    policy = ask(served, "/")[1]["Content-Security-Policy"]
+    assert {"form-action 'none'", "frame-ancestors 'none'", "default-src 'none'"} <= set(policy.split("; "))
 
 
 def test_the_server_is_bound_to_loopback_only(served: FolderServer) -> None:

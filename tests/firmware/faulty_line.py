@@ -99,11 +99,14 @@ class ReferenceBoard:
     def _answer(self, frame: Frame) -> Frame | None:
         if frame.version != PROTOCOL:
             return self._refusal(frame, Code.VERSION)
+        is_newer = 0 < (frame.sequence - self._last) % 65536 < 32768
         if frame.kind == Kind.HELLO:
-            self._session, self._last = frame.session, frame.sequence
+            if frame.session == self._session and not is_newer:
+                return Frame(frame.kind | REPLY, frame.sequence, frame.session, self.identity())
+            self._session = frame.session
         elif frame.session != self._session or not self._session:
             return self._refusal(frame, Code.NOT_GREETED)
-        elif not 0 < (frame.sequence - self._last) % 65536 < 32768:
+        elif not is_newer:
             self._stale += 1
             return None
         self._last = frame.sequence

@@ -203,6 +203,9 @@ def test_a_port_of_ones_own_is_a_folder(student: Student, tmp_path: Path) -> Non
     """C as in the template, and a linker script if it has one."""
     mine, memory = tmp_path / "mine", read("nrf52840").memory
     shutil.copytree(TEMPLATE, mine)
+    # As one of the link's files is called.
+    (mine / "board.c").write_text("unsigned hwnas_mine(void);\n\nunsigned hwnas_mine(void)\n{\n    return 7;\n}\n")
+    (mine / "port.c").write_text("unsigned hwnas_mine(void);\n" + (TEMPLATE / "port.c").read_text().replace("64000000u", "hwnas_mine()"))
     port = find_port(str(mine))
     with pytest.raises(UsageError, match="--profile"):
         build_image(student.folder, tmp_path / "image", port, kernel_set=KERNEL_SET)
@@ -224,6 +227,12 @@ def test_there_is_no_other_port(tmp_path: Path) -> None:
         find_port("stm32f404")
     with pytest.raises(UsageError, match="holds no C file"):
         find_port(str(tmp_path))
+
+
+@pytest.mark.parametrize("baud", [1000, 10_000_000])
+def test_a_line_that_the_part_cannot_drive_is_refused(baud: int, student: Student, tmp_path: Path) -> None:
+    with pytest.raises(FirmwareError, match="1282 to 5250000 are possible"):
+        build_image(student.folder, tmp_path / "image", PORTS["stm32f405"], kernel_set=KERNEL_SET, baud=baud)
 
 
 def test_what_does_not_fit_is_refused(student: Student, tmp_path: Path) -> None:

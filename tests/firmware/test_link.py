@@ -107,7 +107,7 @@ def test_an_inference_that_never_ends_is_given_up() -> None:
     rig = Rig(ReferenceBoard(inference_s=1e9))
     bound_s = rig.linked.bound_s()
     said = reason(rig, lambda: rig.linked.run(rig.window()))
-    assert "no answer to RUN after 3 of 3 tries in 12 s" in said
+    assert "no answer to RUN after 3 of 3 tries in 12 s; " in said
     assert rig.clock.now <= bound_s
     assert rig.linked.trouble.retries == 2
 
@@ -133,6 +133,7 @@ def test_a_board_that_dawdles_without_end_is_given_up() -> None:
     start = rig.clock.now
     said = reason(rig, lambda: rig.linked.run(rig.window()))
     assert "no answer to WRITE after 1 of 4 tries" in said or "no answer to CHECK" in said
+    assert "and the time for this window's traffic (15 s) was used up" in said
     assert rig.clock.now - start <= TIMEOUTS.call_s
 
 
@@ -145,9 +146,24 @@ def test_a_late_board_is_greeted_until_it_answers() -> None:
     with LinkedBoard(line, TIMEOUTS, clock=clock) as linked:
         window = np.zeros(1000, np.int8)
         np.testing.assert_array_equal(linked.run(window).output, expected_output(window, 6))
-        assert linked.trouble.greetings == 6
+        assert linked.trouble.greetings == 3
         assert linked.trouble.bad_frames == 1  # the second line of text; the first was there before
     assert line.is_closed
+
+
+def test_a_slow_board_is_greeted_with_growing_patience() -> None:
+    """A greeting that takes longer than the first try waits, each time."""
+    board = ReferenceBoard()
+    answer = board._answer
+
+    def slowly(frame: Frame) -> Frame | None:
+        board.took_s = 0.7
+        return answer(frame)
+
+    board._answer = slowly  # type: ignore[method-assign]
+    clock = VirtualClock()
+    with LinkedBoard(MemoryLine(board, clock), TIMEOUTS, clock=clock) as linked:
+        assert linked.trouble.greetings
 
 
 class Silent:
@@ -182,7 +198,7 @@ def test_a_line_without_a_board_says_what_was_seen(noise: bytes, words: str) -> 
     with pytest.raises(LinkError) as caught:
         LinkedBoard(line, TIMEOUTS, clock=clock)
     said = str(caught.value)
-    assert said.startswith("serial:/dev/ttyACM0: no answer to 10 HELLOs in 5 s; ")
+    assert said.startswith("serial:/dev/ttyACM0: no answer to 4 HELLOs in 5 s; ")
     assert words in said
     assert "baud" in said
     assert line.is_closed
@@ -392,6 +408,10 @@ def test_other_firmware_is_refused_before_anything_runs() -> None:
     said = str(caught.value)
     assert "its kernel set is kernels, expected others; its weights hash is weights, expected mine" in said
     assert "graph" not in said
+    with pytest.raises(IdentityError, match=r"a fault was built into it \(slow\), and none was asked for"):
+        faulty = dataclasses.replace(rig.linked.identity, note="slow")
+        check_identity(faulty, kernel_set="kernels", graph_hash="graph", weights_hash="weights")
+    check_identity(faulty, kernel_set="kernels", graph_hash="graph", weights_hash="weights", has_fault=True)
     assert rig.board.requests == [Kind.HELLO]
 
 

@@ -217,9 +217,27 @@ def test_a_greeting_forgets_results_and_begins_the_count_anew(small: Board) -> N
     small.start().greet()
     assert small.ask(RUN, struct.pack("<HHB", 0, 1, 1))[0] == 0
     assert small.ask(OUTPUT, struct.pack("<IH", 0, 2)) == (0, b"\x05\xfa")
-    assert small.ask(HELLO, struct.pack("<I", SESSION), sequence=0)[0] == 0
+    assert small.ask(HELLO, struct.pack("<I", SESSION + 1), sequence=0, session=SESSION + 1)[0] == 0
+    assert small.ask(OUTPUT, struct.pack("<IH", 0, 2), session=SESSION + 1)[0] == NOT_RUN
+    assert small.ask(RUN, struct.pack("<HHB", 0, 1, 1), session=SESSION + 1)[0] == 0
+    assert small.ask(HELLO, struct.pack("<I", SESSION), sequence=7)[0] == 0
     assert small.ask(OUTPUT, struct.pack("<IH", 0, 2))[0] == NOT_RUN
+    assert small.ask(RUN, struct.pack("<HHB", 0, 1, 0))[0] == 0
+    assert small.ask(HELLO, struct.pack("<I", SESSION))[0] == 0  # with a newer number
     assert small.ask(OPERATORS, struct.pack("<HH", 0, 3))[0] == NOT_RUN
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_a_greeting_that_comes_twice_or_late_is_answered_and_changes_nothing(small: Board, late: int) -> None:
+    """Else a delayed one would take a result back, and let delayed requests through."""
+    small.start().greet()
+    assert small.ask(RUN, struct.pack("<HHB", 0, 1, 1))[0] == 0
+    last = small.sequence
+    assert len(small.ask(HELLO, struct.pack("<I", SESSION), sequence=last - late)[1]) > 27
+    assert small.feed(on_line(sound(CHECK, last))) == b""  # still not newer
+    small.sequence = last
+    assert small.ask(OUTPUT, struct.pack("<IH", 0, 2)) == (0, b"\x05\xfa")
+    assert small.ask(OPERATORS, struct.pack("<HH", 0, 3))[0] == 0
 
 
 @given(st.binary(min_size=BIG, max_size=BIG), st.integers(1, 508), st.sampled_from([0, 1, 5, 250, 255]))

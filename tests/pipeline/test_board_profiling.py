@@ -17,7 +17,7 @@ import pytest
 from made_tables import made_row, made_table
 from shipped_students import family_graph, ship
 
-from hwnas.errors import FirmwareError, LinkError, UsageError
+from hwnas.errors import FirmwareError, IdentityError, LinkError, UsageError
 from hwnas.firmware.board import Board, Counter, Identity, Run
 from hwnas.firmware.board_image import Port, find_port
 from hwnas.firmware.cores import core
@@ -66,16 +66,19 @@ class Bench:
         self.fails: set[Wanted] = set()
         self.opened: list[Program] = []
         self.last = 10**9  # number of the board that never answers, and those after it
+        self.silent: set[int] = set()  # numbers of boards that do not answer, those after them do
+        self.changes: dict[int, dict[str, Any]] = {}  # number of a board -> what its identity says otherwise
         self.cycles: Callable[[Wanted], int] = lambda wanted: 1000 + wanted[1]
 
     @contextmanager
     def open(self, program: Program) -> Iterator[Board]:
         self.opened.append(program)
-        if len(self.opened) > self.last:
+        if len(self.opened) > self.last or len(self.opened) in self.silent:
             raise LinkError("the port vanished")
         if self.fails & set(program):
             raise FirmwareError(f"region `RAM' overflowed in {len(program)} operators, " + "x" * 500)
-        yield FakeBoard(program, self.identity, self.cycles)  # type: ignore[misc]
+        identity = replace(self.identity, **self.changes.get(len(self.opened), {}))
+        yield FakeBoard(program, identity, self.cycles)  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -137,6 +140,34 @@ def test_a_board_that_vanishes_is_no_operators_fault(base: LookupTable, tmp_path
     assert len(timed) == len(SHAPES) - 8 and {(row.key, row.in_length) for row in table.rows} == SHAPES
 
 
+def test_a_line_that_fails_once_is_tried_again(base: LookupTable, tmp_path: Path) -> None:
+    bench = Bench()
+    bench.silent = {3}
+    table = fill(bench, base, tmp_path / "partial")
+    assert {row.status for row in table.rows} == {"ok"} and bench.opened[2] == bench.opened[3]
+
+
+def test_a_board_that_is_silent_twice_marks_nothing(base: LookupTable, tmp_path: Path) -> None:
+    """Not even where it answers again: the line, not an operator, was at fault."""
+    bench = Bench()
+    bench.silent = {3, 4}
+    with pytest.raises(LinkError, match="vanished"):
+        fill(bench, base, tmp_path / "partial")
+    assert len(bench.opened) == 4
+
+
+@pytest.mark.parametrize(
+    "change", [{"clock_hz": 16_000_000}, {"board": "16 MHz without PLL"}, {"counter": Counter.NONE}, {"toolchain": "another"}]
+)
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_board_that_comes_up_otherwise_is_refused(number: int, change: dict[str, Any], base: LookupTable, tmp_path: Path) -> None:
+    """Every program is a new start; rows of two clocks must not stand in one table."""
+    bench = Bench()
+    bench.changes = {number: change}
+    with pytest.raises(IdentityError, match=f"{next(iter(change))} is .*, was "):
+        fill(bench, base, tmp_path / "partial")
+
+
 def test_what_another_board_left_is_not_taken_up(base: LookupTable, tmp_path: Path) -> None:
     partial = tmp_path / "partial"
     fill(Bench(), base, partial)
@@ -164,7 +195,7 @@ def test_boards_that_count_no_cycles_are_refused(counter: Counter, port: str, wo
 
 def test_this_machines_clock_is_named_for_what_it_is(base: LookupTable, tmp_path: Path) -> None:
     table = fill(Bench(Counter.HOST_NANOSECONDS, 10**9), base, tmp_path / "partial", port=find_port("host"))
-    assert table.provenance["method"] == "timed on a board: clock of this machine, no figures of hardware"
+    assert table.provenance["method"] == "timed on a board: clock of the machine that ran it, not cycles"
     assert {row.cycles - round((1045 + row.in_length) * 0.128) for row in table.rows} == {0}  # nanoseconds at 128 MHz
 
 
@@ -243,7 +274,7 @@ def test_over_a_process_of_this_machine(tmp_path: Path, made_rows: None) -> None
     assert path == out and rows == len(table.rows) == len(shapes) and not (tmp_path / "table.csv.partial").exists()
     assert all(table.row(key, length) is not None for key, length in shapes)
     assert {row.n for row in table.rows if row.status == "ok"} == {RUNS}
-    assert "no figures of hardware" in table.provenance["method"] and table.core == "cortex-m4"
+    assert "not cycles" in table.provenance["method"] and table.core == "cortex-m4"
 
 
 @pytest.mark.skipif(not shutil.which("qemu-system-arm"), reason="qemu-system-arm is not installed")
@@ -261,6 +292,7 @@ def test_qemu_is_refused(tmp_path: Path, made_rows: None) -> None:
         ("serial:/dev/x", None, "cortex-m4-192k", "table.csv", "give --port and --flash"),
         ("qemu", None, "watch-a53", "table.csv", "port stm32f405 is of core cortex-m4, profile watch-a53 of cortex-a53"),
         ("qemu", None, "stm32f405", "SHIPPED", "is among the shipped tables"),
+        ("exec:adb {image}", None, "watch-a53", "table.csv", "only a clock: nothing can be profiled on it"),
     ],
 )
 def test_what_is_refused_before_anything_is_built(

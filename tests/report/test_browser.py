@@ -20,7 +20,7 @@ from hwnas.report.content import FIGURES, KINDS, Report
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 900}
+PHONE, TABLET, DESK = {"width": 390, "height": 844}, {"width": 820, "height": 1180}, {"width": 1440, "height": 900}
 PLACE = """([x, y]) => {
   const plot = document.getElementById("pareto"), area = plot.getBoundingClientRect(), full = plot._fullLayout;
   return [area.left + full.xaxis._offset + full.xaxis.d2p(x), area.top + full.yaxis._offset + full.yaxis.d2p(y)];
@@ -289,14 +289,15 @@ def test_battery_life_follows_the_reader(opened: Open, run: Report) -> None:
     assert set(days()) == {"–"} and "above 0" in tab.inner_text("#battery-wrong")  # noqa: RUF001
 
 
-def test_a_phone_tells_a_point_that_is_tapped(opened: Open, run: Report) -> None:
-    tab = opened(viewport=PHONE, has_touch=True, is_mobile=True)
+@pytest.mark.parametrize("viewport", [PHONE, TABLET], ids=["phone", "tablet"])
+def test_a_point_that_is_tapped_is_told_and_its_link_can_be_tapped(viewport: dict[str, int], opened: Open, run: Report) -> None:
+    tab = opened(viewport=viewport, has_touch=True, is_mobile=True)
     student = run.front["students"][5]
     tab.locator("#pareto").scroll_into_view_if_needed()
     place = tab.evaluate(PLACE, [student["cost"]["latency_us"]["predicted"] / 1000, student["metrics"]["validation"]["af_auc"]])
     tab.touchscreen.tap(*place)
     tab.wait_for_selector("#told:not([hidden])")
-    tab.click("#told a")
+    tab.tap("#told a")
     tab.wait_for_selector(f"#student-{student['id']}:not([hidden])")
 
 

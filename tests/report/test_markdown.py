@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,30 @@ def test_write_reads_what_the_folder_holds_and_is_repeatable(report: Report, tmp
     folder.mkdir(parents=True)
     (folder / "serial-tty.json").write_text('{"provenance": "measured on X", "latency": {"kind": "measured", "median_us": 5}}')
     assert "measured on X" in render(writer.gather(root, report.front, report.trials), [])
+
+
+def test_boards_of_other_weights_or_another_profile_say_so(report: Report, tmp_path: Path) -> None:
+    root = write_run(tmp_path / "run", report)
+    student = report.front["students"][0]["id"]
+    (root / "students" / student / "card.json").write_text('{"weights_hash": "mine"}')
+    folder = root / "boards" / student
+    folder.mkdir(parents=True)
+    own = {"provenance": "measured on X", "weights_hash": "mine", "profile": "p"}
+    others = {
+        "same": own,
+        "weights": own | {"weights_hash": "theirs"},
+        "profile": own | {"profile": "q"},
+        "old": {"provenance": "measured"},
+    }
+    for name, found in others.items():
+        (folder / f"{name}.json").write_text(json.dumps(found))
+    boards = writer.gather(root, {**report.front, "profile": "p"}, []).boards[student]
+    assert {name: found["provenance"] for name, found in boards.items()} == {
+        "same": "measured on X",
+        "weights": "measured on X; of other weights than the student's (theirs)",
+        "profile": "measured on X; hardware profile q",
+        "old": "measured",
+    }
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", '{"a": NaN}', "\xff", "[" * 100_000])

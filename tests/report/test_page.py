@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from made_reports import OPERATORS, pace_portrait, sample_board, sample_front, sample_portrait, sample_report, sample_trials
 
-from hwnas.report import charts, course, explorer, figures, listing, operators, page, quality, students
+from hwnas.report import charts, course, explorer, figures, listing, operators, page, quality, stills, student_sections, students
 from hwnas.report.content import EMULATED, FIGURES, KINDS, NONE, PREDICTED, Report
 
 Row = dict[str, Any]
@@ -243,11 +243,19 @@ def test_no_column_of_the_table_holds_two_kinds() -> None:
         "latency": {"kind": "modelled", "median_us": 5.0},
     }
     report = replace(report, boards={first: {"nightly": sample_board(report.students[0])}, second: {"nightly": modelled}})
-    columns = [c for c in listing.fields(report) if c.name == "latency_us_nightly"]
+    columns = [c for c in listing.fields(report) if c.name.startswith("latency_us_nightly")]
+    assert len({c.name for c in listing.fields(report)}) == len(listing.fields(report)), "a download would lose one of the two"
     assert sorted(c.group for c in columns) == ["nightly: executed in QEMU; cycles modelled", "nightly: measured on NUCLEO-F405RG"]
     values = {c.group.split(": ")[1]: [c.of(s) for s in report.students[:2]] for c in columns}
     assert values["executed in QEMU; cycles modelled"] == [None, 5.0]
     assert values["measured on NUCLEO-F405RG"][1] is None
+
+
+def test_names_of_targets_that_differ_in_a_dash_have_columns_of_their_own() -> None:
+    report, board = sample_report(), sample_board(sample_report().students[0])
+    report = replace(report, boards={report.students[0]["id"]: {"a-b": board, "a_b": board, "a.b": board}})
+    names = [c.name for c in listing.fields(report)]
+    assert len(names) == len(set(names)) and sum(name.startswith("latency_us_a_b") for name in names) == 3
 
 
 def test_names_of_columns_are_unique(report: Report) -> None:
@@ -289,6 +297,39 @@ def test_a_board_whose_energy_was_measured_has_one_column(report: Report) -> Non
     found = columns_of(students.costs(replace(report, boards={identity: {"b": board}}), report.students[0]))
     (head,) = (head for head in found if head.startswith("b|"))
     assert found[head]["energy, µJ"] == "77.7"
+
+
+def test_flash_with_the_link_has_a_row_of_its_own_and_warnings_are_shown(report: Report) -> None:
+    identity, clean = report.students[0]["id"], sample_board(report.students[0])
+    memory = {"flash_bytes": 61_440, "flash_includes_link": True}
+    linked = replace(report, boards={identity: {"b": clean | {"memory": memory, "warnings": ["clock <120>", "too hot"]}}})
+    found = columns_of(students.costs(linked, report.students[0]))
+    (head,) = (head for head in found if head.startswith("b|") and "modelled;" not in head)
+    assert (found[head]["flash, KB"], found[head]["flash with the link, KB"]) == (NONE, "60.0")
+    assert found[head]["warnings"] == "clock &lt;120&gt;; too hot"
+    text = {row[0]: row[3] for row in student_sections.costs(linked, report.students[0]).rows}
+    assert (text["flash, KB"], text["flash with the link, KB"], text["warnings"]) == (NONE, "60.0", "clock <120>; too hot")
+
+
+def test_bars_of_confidence_are_as_wide_as_a_bin(report: Report) -> None:
+    bins = [{"confidence": c, "accuracy": 0.5, "windows": 9} for c in (0.55, 0.95)]  # the empty ones are left out
+    blocks = re.findall(r'<rect[^>]*class="[^"]*count[^>]*>', quality.reliability({"reliability": {"validation": {"int8": bins}}}))
+    widths = [float(found[1]) for block in blocks if (found := re.search(r'width="([0-9.]+)', block))]
+    assert widths == pytest.approx([10.0, 10.0]), blocks
+
+
+def test_a_kappa_below_0_stays_in_the_plot(report: Report) -> None:
+    front = copy.deepcopy(dict(report.front)) | {"primary": "kappa"}
+    html = quality.subjects(replace(report, front=front), {"by_subject": {"s1": {"int8": -0.2}, "s2": {"int8": 0.7}}})
+    places = [float(x) for x in re.findall(r'cx="(-?[0-9.]+)%', html)]
+    assert len(places) == 2 and all(0 <= x <= 100 for x in places), places
+
+
+def test_pictures_have_the_colours_of_the_page() -> None:
+    css = (page.HERE / "page.css").read_text()
+    for form, (_, colour, _) in stills.FORMS.items():
+        variable = re.search(rf"^\.{form} {{ stroke: var\((--\w+)\)", css, re.MULTILINE)
+        assert variable and f"{variable[1]}: {colour};" in css, form
 
 
 def test_metrics_of_every_form_stand_apart(report: Report) -> None:

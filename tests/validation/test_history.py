@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -97,9 +98,7 @@ def test_the_past_is_that_of_the_same_key(path: Path) -> None:
     others = [
         {"weights": "f" * 16},
         {"kernel_set": "e" * 16},
-        {"kind": "measured"},
         {"more": {"profile": "stm32f405"}},
-        {"more": {"energy": {"kind": "measured", "energy_uj": 1.0}}},
     ]
     with History(path) as history:
         for night in range(1, 4):
@@ -113,6 +112,31 @@ def test_the_past_is_that_of_the_same_key(path: Path) -> None:
         assert [(each.night, each.fault) for each in found] == [(1, ""), (2, "flip-weight"), (3, "")]
         assert [each.night for each in history.past(key, before=3)] == [1, 2]
         assert all(each.reading == reading(record(), "emulator") for each in found)
+
+
+def test_a_night_without_its_meter_or_counter_does_not_begin_another_past(path: Path) -> None:
+    changes: list[dict[str, Any]] = [{}, {"kind": "measured"}, {"more": {"energy": {"kind": "measured", "energy_uj": 1.0}}}]
+    with History(path) as history:
+        for night, change in enumerate(changes, start=1):
+            history.claim(1)
+            history.add(row(night, **change))
+        for change in changes:
+            assert [each.night for each in history.past(reading(record(**change), "emulator").key, before=4)] == [1, 2, 3]
+
+
+def test_findings_of_a_newer_version_are_read(path: Path) -> None:
+    slow = reading(record(cycles=(1, *PREDICTED_CYCLES[1:])), "emulator")
+    with History(path) as history:
+        history.claim(1)
+        history.add(row(1, verdict=judge(slow, Limits(), [], 1)))
+        (before,) = history.rows()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        findings = json.loads(db.execute("SELECT findings FROM results").fetchone()[0])
+        for drift in findings["drifts"]:
+            drift["mood"] = "bad"
+        db.execute("UPDATE results SET findings = ?", (json.dumps(findings),))
+    with History(path) as history:
+        assert history.rows() == list(history.every_row()) == [before] and before.verdict.drifts
 
 
 def test_version_1_becomes_version_2_and_keeps_its_rows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,15 @@ def test_relative_paths_are_those_beside_the_file(tmp_path: Path, monkeypatch: p
     assert config.limits.latency_percent == 3.0
 
 
+def test_a_port_of_ones_own_lies_beside_the_file_and_names_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("config/ports/mine", "config/host", "else"):
+        (tmp_path / name).mkdir(parents=True)
+    listed = ", ".join(f"{{name: t{n}, target: qemu, port: {port}}}" for n, port in enumerate(["ports/mine", "host", "stm32f405", "/abs"]))
+    path = written(tmp_path / "config", f"students: [s]\ntargets: [{listed}]\n")
+    monkeypatch.chdir(tmp_path / "else")
+    assert [target.port for target in read(path).targets] == [str(tmp_path / "config/ports/mine"), "host", "stm32f405", "/abs"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -20,7 +20,7 @@ from hwnas.validation.history import Night, Row
 from hwnas.validation.page import page
 from hwnas.validation.quarantine import quarantined, to_csv
 from hwnas.validation.reading import reading
-from hwnas.validation.render import Report, as_json, figures, junit, markdown, number
+from hwnas.validation.render import Report, as_json, figures, junit, markdown, number, quarantine_table
 from hwnas.validation.verdict import Past, judge, not_reached
 
 LIMITS = Limits()
@@ -153,14 +153,37 @@ def test_markdown_tables_keep_their_columns(report: Report) -> None:
 
 def test_quarantine_as_csv(report: Report) -> None:
     (line,) = csv.DictReader(io.StringIO(to_csv(report.quarantine)))
-    assert (line["key"], line["length"], line["predicted"], line["measured"]) == ("conv1d int16 2", "250", "23870", "47740")
-    assert (line["night"], line["kind"], line["fault"], line["target"]) == ("4", "modelled", "", "emulator")
+    assert (line["key"], line["length"], line["predicted_cycles"]) == ("conv1d int16 2", "250", "23870")
+    assert (line["modelled_cycles"], line["measured_cycles"], line["profile"]) == ("47740", "", "cortex-m4-192k")
+    assert (line["night"], line["fault"], line["target"]) == ("4", "", "emulator")
 
 
 def test_an_operator_within_the_limit_does_not_clear_another_of_its_shape() -> None:
     twins = [each | {"key": "same", "in_length": 9} for each in record(cycles=SLOWER)["operators"][2:]]
     (found,) = quarantined([row(1, more={"operators": twins})], 10, 1)
-    assert (found.key, found.predicted, found.measured) == ("same", 23_870, 47_740)
+    assert (found.key, found.predicted, found.found) == ("same", 23_870, 47_740)
+
+
+def test_kinds_of_quarantined_cycles_do_not_share_a_column() -> None:
+    rows = [row(1, cycles=SLOWER), row(1, "b", "bench", cycles=SLOWER, kind="measured")]
+    table = quarantine_table(Report(night(1), tuple(rows), tuple(quarantined(rows, 10, 1)), (night(1),), tuple(rows), LIMITS))
+    modelled, measured = (table.header.index(f"{kind} cycles") for kind in ("modelled", "measured"))
+    assert {(line[modelled], line[measured]) for line in table.rows} == {("–", "47,740"), ("47,740", "–")}  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("later", "left"),
+    [
+        (row(2, "renamed"), 0),
+        (row(2, weights="f" * 16), 1),
+        (row(2, kernel_set="e" * 16), 1),
+        (row(2, kind="measured"), 1),
+        (row(2, more={"profile": "stm32f405"}), 1),
+        (row(2, target="other"), 1),
+    ],
+)
+def test_only_a_good_figure_of_the_same_thing_clears_a_row(later: Row, left: int) -> None:
+    assert len(quarantined([row(1, cycles=SLOWER), later], 10, 2)) == left
 
 
 def test_json(report: Report) -> None:

@@ -17,12 +17,13 @@ from hwnas.errors import ConfigError, DataError, FirmwareError, LinkError
 from hwnas.firmware.board import Counter, Identity, check_identity
 from hwnas.pipeline.progress import Progress, Silent
 from hwnas.tasks import Windows
-from hwnas.validation import boards, windows
+from hwnas.validation import boards, nights, windows
 from hwnas.validation.config import NightConfig, TargetConfig, WindowsConfig
 from hwnas.validation.history import History
 from hwnas.validation.nights import Outcome, Refused, run_night
 from hwnas.validation.windows import Pool, choose
 
+PULSE = "time_s,current_a,mark\n0,0.01,0\n0.001,0.01,1\n0.002,0.01,0\n"  # 10 mA for 1 ms
 SLOWER = (*PREDICTED_CYCLES[:2], 2 * PREDICTED_CYCLES[2], PREDICTED_CYCLES[3])
 
 
@@ -78,7 +79,7 @@ def test_three_nights(students: Path, tmp_path: Path) -> None:
     second = run_night(config, bench(cycles=SLOWER), Silent(), fault="delay:k:1")
     assert [kind for *_, kind in verdicts(second)] == ["drift"] * 4
     assert all("2 hwnas_depthwise" in row.verdict.reason and row.fault == "delay:k:1" for row in second.report.tonight)
-    assert [(each.predicted, each.measured, each.fault, each.night) for each in second.report.quarantine] == [
+    assert [(each.predicted, each.found, each.fault, each.night) for each in second.report.quarantine] == [
         (23_870, 47_740, "delay:k:1", 2)
     ] * 4
     assert "delay:k:1" in config.quarantine_path.read_text()
@@ -147,6 +148,27 @@ def test_a_damaged_student_is_not_reached(students: Path, tmp_path: Path) -> Non
     assert "card.json" in outcome.report.tonight[0].verdict.reason
 
 
+def test_reports_of_the_last_night_are_gone_once_another_has_begun(students: Path, tmp_path: Path) -> None:
+    config = configured(students, tmp_path)
+    reports = [path for path in run_night(config, bench(), Silent()).files if path.suffix != ".csv"]
+
+    def run(*_: Any) -> dict[str, Any]:
+        assert not any(path.exists() for path in reports)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_night(config, run, Silent())
+    assert len(reports) == 3 and not any(path.exists() for path in reports)
+
+
+def test_what_was_quarantined_long_ago_still_is(students: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nights, "SHOWN_NIGHTS", 1)
+    config = configured(students, tmp_path)
+    run_night(config, bench(cycles=SLOWER), Silent())
+    quiet = run_night(config, bench(more={"operators": []}), Silent())
+    assert {row.night for row in quiet.report.rows} == {2} and {each.night for each in quiet.report.quarantine} == {1}
+
+
 def test_no_night_is_claimed_for_students_that_are_not_there(students: Path, tmp_path: Path) -> None:
     config = configured(students, tmp_path, students=[str(tmp_path / "none")])
     with pytest.raises(ConfigError):
@@ -170,20 +192,20 @@ def test_an_interrupted_night_keeps_its_rows_and_has_no_end(students: Path, tmp_
     assert run_night(config, bench(), Silent()).report.night.night == 2
 
 
-def test_a_meter_measures_or_the_figure_stays_modelled_and_says_so(students: Path, tmp_path: Path) -> None:
+def test_a_meter_measures_or_the_student_has_not_passed(students: Path, tmp_path: Path) -> None:
     meter = {"csv": str(tmp_path / "m.csv"), "supply_v": 3.0}
     config = configured(students, tmp_path, targets=[{"name": "first", "target": "emulator", "meter": meter}])
     outcome = run_night(config, bench(), Silent())
     found = outcome.report.tonight[0]
-    assert found.reading is not None and found.reading.key.energy_kind == "modelled"
-    assert any("no measured energy" in note for note in found.verdict.notes)
+    assert found.reading is not None and found.reading.energy_kind == "modelled"
+    assert found.verdict.kind == "not reached" and "no measured energy" in found.verdict.reason
 
     def run(*given: Any) -> dict[str, Any]:
-        (tmp_path / "m.csv").write_text("time_s,current_a,mark\n0,0.01,1\n0.001,0.01,1\n")
+        (tmp_path / "m.csv").write_text(PULSE)
         return bench()(*given)
 
     found = run_night(config, run, Silent()).report.tonight[0]
-    assert found.reading is not None and (found.reading.key.energy_kind, found.reading.energy_uj) == ("measured", pytest.approx(30.0))
+    assert found.reading is not None and (found.reading.energy_kind, found.reading.energy_uj) == ("measured", pytest.approx(30.0))
     assert {drift.quantity for drift in found.verdict.drifts} == {"energy"}
 
 

@@ -67,7 +67,25 @@ def test_cron(tmp_path: Path, name: str) -> None:
     fields, rest = line.split(" ", 5)[:5], line.split(" ", 5)[5]
     assert fields == ["30", "2", "*", "*", "*"]
     assert "%" not in rest.replace("\\%", "")
-    assert shlex.split(rest.replace("\\%", "%")) == [*command, "--quiet", ">>", str(path.parent / "validate.log"), "2>&1"]
+    words = shlex.split(rest.replace("\\%", "%"))
+    log, summary = str(path.parent / "validate.log"), str(Path(config.out) / "summary.md")
+    assert words[:6] == ["cd", str(path.parent), "&&", "rm", "-f", summary]
+    assert words[6:] == ["&&", *command, "--quiet", ">>", log, "2>&1", "||", "{", "tail", "-n", "5", log + ";", "cat", summary + ";", "}"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_cron_prints_only_where_a_night_did_not_pass(tmp_path: Path, name: str) -> None:
+    path, config, command = made(tmp_path, name)
+    (line,) = [line for line in schedule("cron", path, config).splitlines() if not line.startswith("#")]
+    told = line.split(" ", 5)[5].replace("\\%", "%")
+    Path(config.out).mkdir()
+    for code, printed in ((0, ""), (1, "why\ntonight\n")):
+        (path.parent / "validate.log").unlink(missing_ok=True)
+        (Path(config.out) / "summary.md").write_text("yesterday\n")
+        stand_in = f"(pwd | grep -q {shlex.quote(name)} && echo why && echo tonight > {shlex.quote(config.out)}/summary.md && exit {code})"
+        line = told.replace(" ".join(map(shlex.quote, command)) + " --quiet", stand_in)
+        assert stand_in in line
+        assert subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, cwd="/").stdout == printed
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -77,7 +95,11 @@ def test_github(tmp_path: Path, name: str) -> None:
     steps = workflow["jobs"]["validate"]["steps"]
     assert workflow["jobs"]["validate"]["runs-on"] == "self-hosted"
     summary = str(Path(config.out) / "summary.md")
-    assert [shlex.split(line) for line in steps[0]["run"].splitlines()] == [["rm", "-f", summary], [*command, "--quiet"]]
+    assert [shlex.split(line) for line in steps[0]["run"].splitlines()] == [
+        ["cd", str(path.parent)],
+        ["rm", "-f", summary],
+        [*command, "--quiet"],
+    ]
     assert shlex.split(steps[1]["run"])[:2] == ["cat", summary]
     assert steps[2]["with"]["path"] == config.out
     assert [step.get("if") for step in steps] == [None, "always()", "always()"]

@@ -11,7 +11,7 @@ from made_records import PREDICTED_CYCLES, record
 
 from hwnas.validation.config import Limits
 from hwnas.validation.reading import Reading, reading
-from hwnas.validation.verdict import BASELINE_NIGHTS, Drift, Past, beyond, judge, not_reached, refused
+from hwnas.validation.verdict import BASELINE_NIGHTS, Drift, Past, beyond, judge, not_reached, refused, unmetered
 
 LIMITS = Limits()
 SLOWER = (*PREDICTED_CYCLES[:2], 2 * PREDICTED_CYCLES[2], PREDICTED_CYCLES[3])
@@ -86,6 +86,43 @@ def test_the_baseline_is_the_median_of_the_last_passing_nights() -> None:
     assert (drift.quantity, drift.against, drift.found - drift.expected) == ("latency", "history", pytest.approx(1.0))
 
 
+METERED = {"energy": {"kind": "measured", "energy_uj": 26.0}}
+
+
+def test_a_night_without_its_meter_hides_no_slower_operator_and_resets_no_history() -> None:
+    """Within 10 % of the prediction, but 8 % from past nights: only the past can tell."""
+    slower = (*PREDICTED_CYCLES[:2], round(1.08 * PREDICTED_CYCLES[2]), PREDICTED_CYCLES[3])
+    before = [past(1, read(more=METERED)), past(2, read())]
+    for more in ({}, METERED):
+        found = judge(read(cycles=slower, more=more), LIMITS, before, 3).drifts
+        assert {(d.quantity, d.operator[:1], d.against) for d in found} >= {("operator", "2", "history")}
+    hungry = {"energy": {"kind": "measured", "energy_uj": 27.5}}  # modelled nights between are passed over
+    again = judge(read(more=hungry), LIMITS, [*before, past(3, read(more=hungry), "drift", found)], 4)
+    assert ("energy", "history", 26.0) in {(d.quantity, d.against, d.expected) for d in again.drifts}
+    (note,) = judge(read(), LIMITS, before[:1], 2).notes
+    assert note == "kind of energy changed since the last passing night: measured -> modelled"
+
+
+def test_a_drift_of_energy_lasts_over_nights_without_a_meter() -> None:
+    hungry = {"energy": {"kind": "measured", "energy_uj": 90.0}}
+    first = judge(read(more=hungry), LIMITS, [past(1, read(more=METERED))], 2)
+    history = [past(1, read(more=METERED)), past(2, read(more=hungry), "drift", first.drifts), past(3, read(), "not reached")]
+    assert {d.since for d in judge(read(more=hungry), LIMITS, history, 4).drifts} == {2}
+
+
+def test_a_lost_cycle_counter_is_no_pass() -> None:
+    lost = judge(read(), LIMITS, [past(1, read(kind="measured")), past(2, read(), "not reached")], 3)
+    assert lost.kind == "not reached" and "measured until night 1 and are not tonight (modelled)" in lost.reason
+    assert judge(read(cycles=SLOWER), LIMITS, [past(1, read(kind="measured"))], 2).kind == "drift"
+    assert judge(read(kind="measured"), LIMITS, [past(1, read())], 2).kind == "pass"
+
+
+def test_what_a_configured_meter_did_not_measure_has_not_passed() -> None:
+    clean, slow = judge(read(), LIMITS, [], 1), judge(read(cycles=SLOWER), LIMITS, [], 1)
+    assert (unmetered(clean, "gone").kind, unmetered(clean, "gone").reason) == ("not reached", "no measured energy: gone")
+    assert unmetered(slow, "gone").kind == "drift" and unmetered(slow, "gone").notes[-1] == "no measured energy: gone"
+
+
 def test_outputs_that_differ_fail_and_say_where() -> None:
     verdict = judge(read(differing=2, cycles=SLOWER), LIMITS, [], 1)
     assert verdict.kind == "fail" and verdict.drifts
@@ -126,11 +163,11 @@ def test_another_tool_chain_is_noted() -> None:
 def test_the_clock_of_another_machine_is_not_judged() -> None:
     def host(median_us: float) -> Reading:
         operators = [each | {"cycles": None, "us": median_us} for each in record()["operators"]]
-        latency = {"kind": "clock of this machine", "median_us": median_us}
+        latency = {"kind": "clock of the machine that ran it", "median_us": median_us}
         return read(more={"cycles": None, "latency": latency, "energy": {"kind": "modelled", "energy_uj": None}, "operators": operators})
 
     verdict = judge(host(2e6), LIMITS, [past(1, host(1e6))], 2)
-    assert (verdict.kind, verdict.notes) == ("pass", ("times are of the clock of this machine and are not judged",))
+    assert (verdict.kind, verdict.notes) == ("pass", ("times are of the clock of the machine that ran it and are not judged",))
 
 
 def test_a_board_tells_arena_and_stack() -> None:

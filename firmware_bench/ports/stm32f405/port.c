@@ -36,6 +36,10 @@
 #define HSI_HZ 16000000u
 #define PLL_HZ 168000000u
 #define READY_TRIES 100000u
+#define DIVIDER(bus_hz) (((bus_hz) + HWNAS_LINK_BAUD / 2u) / HWNAS_LINK_BAUD) /* of USART1, which samples 16 times a bit */
+#if DIVIDER(PLL_HZ / 2u) < 16u || DIVIDER(PLL_HZ / 2u) > 0xFFFFu
+#error "HWNAS_LINK_BAUD: 1282 to 5250000 are possible"
+#endif
 
 enum { RXNE = 0x20, ORE = 0x08, TC = 0x40, TXE = 0x80 };                              /* USART_SR */
 enum { RE = 0x4, TE = 0x8, RXNEIE = 0x20, UE = 0x2000 };                              /* USART_CR1 */
@@ -76,22 +80,30 @@ static int is_ready(volatile uint32_t *place, uint32_t mask, uint32_t value)
     return 0;
 }
 
-/* 16 MHz / 8 * 168 / 2. Returns the clock that the core really has; APB2, which feeds USART1, has half of a PLL's. */
-static uint32_t start_clock(void)
+/* 16 MHz for core and buses, whatever a boot loader or a PLL that failed has left. Dividers go last: no bus may see the PLL undivided. */
+static uint32_t start_oscillator(void)
 {
     RCC_CR |= HSION;
     is_ready(&RCC_CR, HSIRDY, HSIRDY);
-    RCC_CFGR &= ~3u; /* a boot loader may have left the PLL on */
+    RCC_CFGR &= ~3u;
     is_ready(&RCC_CFGR, SWS, SW_HSI);
+    RCC_CFGR = 0;
+    return HSI_HZ;
+}
+
+/* 16 MHz / 8 * 168 / 2. Returns the clock that the core really has; APB2, which feeds USART1, has half of a PLL's. */
+static uint32_t start_clock(void)
+{
+    const uint32_t oscillator_hz = start_oscillator();
     RCC_CR &= ~(uint32_t)PLLON;
     is_ready(&RCC_CR, PLLRDY, 0);
     RCC_PLLCFGR = 0x20000000u | 7u << 24 | 168u << 6 | 8u;
     RCC_CR |= PLLON;
     if (!is_ready(&RCC_CR, PLLRDY, PLLRDY))
-        return HSI_HZ;
+        return oscillator_hz;
     FLASH_ACR = FIVE_WAITS | PREFETCH | CODE_CACHE | DATA_CACHE;
     RCC_CFGR = APB1_QUARTER | APB2_HALF | SW_PLL;
-    return is_ready(&RCC_CFGR, SWS, SWS_PLL) ? PLL_HZ : HSI_HZ;
+    return is_ready(&RCC_CFGR, SWS, SWS_PLL) ? PLL_HZ : start_oscillator();
 }
 
 static int has_counter(void)
@@ -118,7 +130,7 @@ hwnas_port hwnas_port_start(void)
     GPIOA_OSPEEDR |= 2u << 2 * MARK_PIN;
     GPIOA_MODER = (GPIOA_MODER & ~(0x3Fu << 2 * MARK_PIN)) | 1u << 2 * MARK_PIN | 2u << 2 * OUT_PIN | 2u << 2 * IN_PIN;
     hwnas_port_mark(0);
-    USART1_BRR = (bus_hz + HWNAS_LINK_BAUD / 2u) / HWNAS_LINK_BAUD;
+    USART1_BRR = DIVIDER(bus_hz);
     USART1_CR1 = UE | TE | RE | RXNEIE;
     NVIC_ISER1 = 1u << (USART1_IRQ - 32);
     const int counts = has_counter();
