@@ -114,7 +114,7 @@ def _board(name: str, found: Mapping[str, Any]) -> Iterator[TARGET]:
         }
     }
     if cycles.get("median") is not None:
-        kinds.setdefault(str(cycles.get("kind") or ""), {})["cycles"] = figure(cycles["median"])
+        kinds.setdefault(str(cycles.get("kind") or ""), {})["cycles"] = figure(round(cycles["median"]))
     if energy.get("energy_uj") is not None:
         kinds.setdefault(str(energy.get("kind") or ""), {})[COSTS["energy_uj"].title] = COSTS["energy_uj"].show(energy["energy_uj"])
     provenance = str(found.get("provenance") or "provenance not stated")

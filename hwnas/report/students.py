@@ -185,7 +185,7 @@ def _board(target: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str, di
         "date": str(found.get("date") or NONE),
     }
     if cycles.get("median") is not None:
-        of_kind.setdefault(str(cycles.get("kind") or ""), {})["cycles"] = figure(cycles["median"])
+        of_kind.setdefault(str(cycles.get("kind") or ""), {})["cycles"] = figure(round(cycles["median"]))
     if energy.get("energy_uj") is not None:
         of_kind.setdefault(str(energy.get("kind") or ""), {})[COST["energy_uj"]] = COSTS["energy_uj"].show(energy["energy_uj"])
     provenance = str(found.get("provenance") or UNSTATED)
