@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.errors import CostError, FirmwareError, IdentityError, LinkError, UsageError
+from hwnas.errors import FirmwareError, IdentityError, LinkError, UsageError
 from hwnas.export import c, depthwise
 from hwnas.export.c.model import BODY, layer
 from hwnas.firmware.board import Board, Counter, Identity, Run
@@ -34,11 +34,11 @@ from hwnas.hardware import profile as profiles
 from hwnas.hardware.deployment import uniform
 from hwnas.hardware.ops import OpKey, graph_of, node_of
 from hwnas.hardware.profile import Profile
-from hwnas.hardware.table import LARGEST_CYCLES, LookupTable, Overheads, Row, new_table, write
+from hwnas.hardware.table import LARGEST_CYCLES, LookupTable, Row, new_table, write
 from hwnas.hardware.table import read as read_table
 from hwnas.hardware.weights import packed_bytes
 from hwnas.memory import align, scratch_bytes, values_bytes
-from hwnas.pipeline.profiling import PARTIAL, Wanted, check_kernels, extended, missing, shapes_of, space_shapes
+from hwnas.pipeline.profiling import PARTIAL, Wanted, check_kernels, extended, missing, shapes_of, space_shapes, taken_up
 from hwnas.pipeline.progress import Progress
 from hwnas.pipeline.shipped import load_int8, read_shipped
 from hwnas.pipeline.targets import HOST_PORT, Connection, Firmware, linked
@@ -162,7 +162,9 @@ def measured_table(
         **dict.fromkeys(("frame_read_bytes", "call_read_bytes", "frame_lines", "call_lines"), 0),
     )
     provenance = {name: base.provenance[name] for name in ("core", "pointer_bytes", "kernel_set")}
-    table = _taken_up(provenance | {"toolchain": one.identity.toolchain, "method": method}, overheads, partial, progress)
+    header = provenance | {"toolchain": one.identity.toolchain, "method": method}
+    # A board's overheads are measured anew, and need not be the same to a cycle.
+    table = taken_up(new_table(header, overheads), partial, progress, fixed=header, other="another board, tool chain or kernels")
     waiting = sorted(missing(table, wanted))
     done = len(wanted) - len(waiting)
     progress.stage(f"timing {len(wanted):,} operators on {one.identity.board}", len(wanted))
@@ -338,20 +340,3 @@ def _method(identity: Identity, profile: Profile, port: Port, progress: Progress
         Counter.HOST_NANOSECONDS: "counts nanoseconds of the machine that runs it, which are no cycles of a core",
     }[identity.counter]
     raise FirmwareError(f"the board ({board}) {why}; `hwnas profile` without --target fills the table with the emulator")
-
-
-def _taken_up(provenance: dict[str, str], overheads: Overheads, partial: Path, progress: Progress) -> LookupTable:
-    """What an interrupted filling left, if it was of the same board and kernels; else an empty table."""
-    empty = new_table(provenance, overheads)
-    if not partial.exists():
-        return empty
-    try:
-        found = read_table(partial)
-    except CostError as error:
-        progress.say(f"starting again: {error}")
-        return empty
-    if any(found.provenance[name] != value for name, value in provenance.items()):
-        progress.say(f"starting again: {partial} is of another board, tool chain or kernels")
-        return empty
-    progress.say(f"going on from {partial}: {len(found.rows):,} rows")
-    return replace(empty, rows=found.rows)

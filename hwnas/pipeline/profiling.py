@@ -110,7 +110,8 @@ def fill_table(profile_name: str, space_names: Sequence[str], out: Path | None, 
     progress.stage(f"building the kernels for {profile.core}")
     empty = empty_table(profile)
     partial = path.with_name(path.name + PARTIAL)
-    table = _filled(_taken_up(empty, partial, progress), wanted, progress, jobs, partial)
+    known = taken_up(empty, partial, progress, fixed=empty.provenance, other="other kernels")
+    table = _filled(known, wanted, progress, jobs, partial)
     table = replace(empty, rows=tuple(_rows_for(table, wanted)))
     write(table, path)
     partial.unlink(missing_ok=True)
@@ -249,8 +250,13 @@ def _filled(table: LookupTable, wanted: set[Wanted], progress: Progress, jobs: i
     return table
 
 
-def _taken_up(empty: LookupTable, partial: Path, progress: Progress) -> LookupTable:
-    """What an interrupted filling left, if it was of the same kernels; else the empty table."""
+def taken_up(empty: LookupTable, partial: Path, progress: Progress, *, fixed: Iterable[str], other: str) -> LookupTable:
+    """`empty` with the rows of what an interrupted filling left, if that was of the same kernels; else without rows.
+
+    Args:
+        fixed: header fields that must be the same.
+        other: what a partial table is of where one of them is not, in words.
+    """
     if not partial.exists():
         return empty
     try:
@@ -258,11 +264,11 @@ def _taken_up(empty: LookupTable, partial: Path, progress: Progress) -> LookupTa
     except CostError as error:
         progress.say(f"starting again: {error}")
         return empty
-    if found.provenance != empty.provenance:
-        progress.say(f"starting again: {partial} is of other kernels")
+    if any(found.provenance[name] != empty.provenance[name] for name in fixed):
+        progress.say(f"starting again: {partial} is of {other}")
         return empty
     progress.say(f"going on from {partial}: {len(found.rows):,} rows")
-    return found
+    return replace(empty, rows=found.rows)
 
 
 def _rows_for(table: LookupTable, wanted: set[Wanted]) -> Iterator[Row]:
